@@ -1,0 +1,33 @@
+# What an admin or a developer runs. CONTRIBUTING.md explains each target.
+PYTHON ?= python3
+VENV ?= .venv
+PY = $(VENV)/bin/python
+export PYTHONPATH := $(CURDIR)
+
+.PHONY: deps build debug run test lint bench sim clean
+
+# System packages (needs root); prints what is missing where it cannot install.
+deps:
+	packaging/deps.sh
+
+$(VENV)/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check $$($(PYTHON) packaging/requirements.py pyproject.toml)
+	touch $@
+
+build: $(VENV)/.stamp
+	$(PY) packaging/preflight.py
+	$(PY) setup.py -q build_ext --inplace
+
+debug: $(VENV)/.stamp
+	NTPD_FAST_DEBUG=1 $(PY) setup.py -q build_ext --inplace --force
+
+lint: build
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: build
+	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/system tests/fuzz
+
+clean:
+	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Install the system packages the build and the tests need. Nothing that is installed is started:
+# a machine's clock stays with whoever keeps it now.
+set -eu
+if [ "$(id -u)" != 0 ]; then
+    echo "make deps installs system packages: run it as root (sudo make deps)" >&2
+    exit 1
+fi
+if command -v apt-get >/dev/null; then
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+    apt-get update -qq
+    # to build: the first line; the rest are the independent peers and tools of the tests
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        gcc make python3-dev python3-venv libc6-dev nettle-dev libgnutls28-dev libseccomp2 \
+        chrony ntpsec-ntpdate ntpsec-ntpdig busybox tshark iproute2 libcap2-bin strace procps openssl
+elif command -v dnf >/dev/null; then
+    dnf install -y gcc make python3-devel nettle-devel gnutls-devel libseccomp \
+        chrony wireshark-cli iproute strace procps-ng openssl
+else
+    echo "neither apt-get nor dnf found; packaging/preflight.py lists what the build needs" >&2
+    exit 1
+fi
