@@ -11,7 +11,7 @@ deps:
 	packaging/deps.sh
 
 $(VENV)/.stamp: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check $$($(PYTHON) packaging/requirements.py pyproject.toml)
 	touch $@
 

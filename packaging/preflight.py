@@ -1,6 +1,6 @@
 """Check for the system packages the build needs and say how to install what is missing.
 
-Exit status 1 when something is missing, with one line for each: what, why, and the package name by distribution.
+Exit status 1 when something is missing, one line for each: what, why, and the package by distribution.
 """
 
 import shutil
