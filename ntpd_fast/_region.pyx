@@ -1,0 +1,386 @@
+"""Mapping of shared memory, and the two ends of the reference page's latch.
+
+The layouts are in `_region.pxd`. Everything here is set-up and control-plane code, except `ref_read` (inline, in the
+.pxd), which workers call once a batch.
+"""
+
+import mmap as _mmap
+import os
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t, UINT64_MAX
+from libc.string cimport memcpy, memset
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)
+    int munmap(void *addr, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_SHARED
+    void *MAP_FAILED
+
+cdef uint64_t CONTROL_MAGIC = 0x314C52544E46544EULL     # "NTFNTRL1", little-endian
+cdef uint64_t WORKER_MAGIC = 0x31524B5746544EULL        # "NTFWKR1"
+
+PAGE = 4096
+
+STATES = {"empty": WORKER_EMPTY, "ready": WORKER_READY, "serving": WORKER_SERVING, "stopped": WORKER_STOPPED}
+TABLES = {"access": TABLE_ACCESS, "keys": TABLE_KEYS, "peers": TABLE_PEERS, "serving": TABLE_SERVING}
+FLAGS = {
+    "synchronised": REF_SYNCHRONISED,
+    "local": REF_LOCAL,
+    "local_activated": REF_LOCAL_ACTIVATED,
+    "stepping": REF_STEPPING,
+    "smoothing": REF_SMOOTHING,
+    "leap_lock": REF_LEAP_LOCK,
+}
+COUNTER_NAMES = {
+    "ntp_hits": COUNT_NTP_HITS,
+    "ntp_auth_hits": COUNT_NTP_AUTH,
+    "ntp_interleaved_hits": COUNT_NTP_INTERLEAVED,
+    "ntp_daemon_rx_timestamps": COUNT_RX_DAEMON,
+    "ntp_kernel_rx_timestamps": COUNT_RX_KERNEL,
+    "ntp_hw_rx_timestamps": COUNT_RX_HARDWARE,
+    "ntp_daemon_tx_timestamps": COUNT_TX_DAEMON,
+    "ntp_kernel_tx_timestamps": COUNT_TX_KERNEL,
+    "ntp_hw_tx_timestamps": COUNT_TX_HARDWARE,
+    "send_errors": COUNT_SEND_ERRORS,
+    "receive_errors": COUNT_RECV_ERRORS,
+    "batches": COUNT_BATCHES,
+    "batches_full": COUNT_BATCH_FULL,
+    "control_sent": COUNT_CONTROL_SENT,
+    "control_full": COUNT_CONTROL_FULL,
+    "tx_stamps_read": COUNT_TXTS_READ,
+    "tx_stamps_unmatched": COUNT_TXTS_UNMATCHED,
+    "tx_stamps_rejected": COUNT_TXTS_REJECTED,
+    "signd_full": COUNT_SIGND_FULL,
+    "kernel_drops": COUNT_KERNEL_DROPS,
+    "error_queue_other": COUNT_ERRQ_OTHER,
+}
+
+
+cdef void ref_write(ref_latch *latch, const ref_page *page) noexcept nogil:
+    """Publish a page. Only one process may ever write a latch; call `ref_repair` first in a new one."""
+    cdef uint64_t sequence = latch.sequence
+    nf_store_release(&latch.sequence, sequence + 1)     # readers use slot 1 now
+    nf_fence()
+    memcpy(latch.slots[0], page, sizeof(ref_page))
+    nf_fence()
+    nf_store_release(&latch.sequence, sequence + 2)     # readers use slot 0 now
+    nf_fence()
+    memcpy(latch.slots[1], page, sizeof(ref_page))
+    nf_fence()
+
+
+cdef void ref_repair(ref_latch *latch) noexcept nogil:
+    """Make the latch whole after its writer died at any point of `ref_write`."""
+    if latch.sequence & 1:
+        memcpy(latch.slots[0], latch.slots[1], PAGE_BYTES)
+        nf_fence()
+        nf_store_release(&latch.sequence, latch.sequence + 1)
+    nf_fence()
+    memcpy(latch.slots[1], latch.slots[0], PAGE_BYTES)
+    nf_fence()
+
+
+def round_to_page(size):
+    """The size in bytes rounded up to whole pages."""
+    return (size + PAGE - 1) // PAGE * PAGE
+
+
+cdef class Mapping:
+    """A memfd mapped shared, read-only or writable. The descriptor stays the caller's."""
+
+    def __cinit__(self, int fd, size_t size, bint writable):
+        cdef void *address
+        cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+        if os.fstat(fd).st_size < <object>size:
+            raise ValueError(f"shared memory of {os.fstat(fd).st_size} bytes cannot be mapped for {size}")
+        with nogil:
+            address = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
+        if address == MAP_FAILED:
+            raise OSError("cannot map shared memory")
+        self.address = <uint8_t *>address
+        self.size = size
+        self.fd = fd
+        self.writable = writable
+
+    def __dealloc__(self):
+        if self.address != NULL:
+            munmap(self.address, self.size)
+
+    def close(self):
+        """Unmap; everything that points into the region must be gone."""
+        if self.address != NULL:
+            munmap(self.address, self.size)
+            self.address = NULL
+
+    def read(self, size_t offset, size_t size):
+        """A copy of some bytes, for tests and reports."""
+        if self.address == NULL or offset > self.size or size > self.size - offset:
+            raise ValueError("outside the mapped region")
+        return (<const char *>self.address)[offset:offset + size]
+
+    def write(self, size_t offset, bytes data):
+        """Overwrite some bytes, for tests and for tables that Python builds."""
+        cdef const char *source = data
+        cdef size_t size = len(data)
+        if not self.writable:
+            raise ValueError("the region is mapped read-only")
+        if self.address == NULL or offset > self.size or size > self.size - offset:
+            raise ValueError("outside the mapped region")
+        memcpy(self.address + offset, source, size)
+
+
+cdef class ControlRegion:
+    """Control's region: reference page, table directory and tables.
+
+    `table_bytes` gives the room of one copy of each table by name; three copies of each are kept.
+    """
+
+    @staticmethod
+    def plan(table_bytes):
+        """Bytes the region needs for tables of the given capacities (by name of `TABLES`)."""
+        total = round_to_page(sizeof(control_region))
+        for name in TABLES:
+            total += TABLE_VERSIONS * round_to_page(table_bytes.get(name, 0))
+        return total
+
+    def __cinit__(self, Mapping mapping):
+        if mapping.size < sizeof(control_region):
+            raise ValueError("the control region is too small")
+        self.mapping = mapping
+        self.region = <control_region *>mapping.address
+        memset(&self.page, 0, sizeof(ref_page))
+
+    def create(self, workers_max, table_bytes):
+        """Lay out a fresh (zeroed) region. A random hash seed is drawn once, for the life of the daemon."""
+        cdef uint64_t offset = round_to_page(sizeof(control_region))
+        cdef int which
+        for name, which in TABLES.items():
+            capacity = round_to_page(table_bytes.get(name, 0))
+            self.region.tables[which].current = 0
+            self.region.tables[which].offset = offset
+            self.region.tables[which].capacity = capacity
+            offset += TABLE_VERSIONS * capacity
+        if offset > self.mapping.size:
+            raise ValueError("the control region is smaller than its plan")
+        self.region.hash_seed = int.from_bytes(os.urandom(8), "little") | 1
+        self.region.workers_max = workers_max
+        self.region.size = self.mapping.size
+        self.region.version = REGION_VERSION
+        self.page.precision = -20
+        ref_write(&self.region.reference, &self.page)
+        nf_store_release(&self.region.magic, CONTROL_MAGIC)
+
+    def attach(self):
+        """Check an existing region; as its new writer, make the latch whole first."""
+        cdef uint64_t sequence = UINT64_MAX
+        if self.region.magic != CONTROL_MAGIC or self.region.version != REGION_VERSION:
+            raise ValueError("not a control region of this version")
+        if self.mapping.writable:
+            ref_repair(&self.region.reference)
+        ref_read(&self.region.reference, &self.page, &sequence)
+
+    @property
+    def hash_seed(self):
+        return self.region.hash_seed
+
+    @property
+    def log_reset(self):
+        """Generation of `clients -r`."""
+        return self.region.log_reset
+
+    def bump_log_reset(self):
+        """Start a new generation of the client log's hit and drop counts."""
+        if not self.mapping.writable:
+            raise ValueError("the region is mapped read-only")
+        nf_store_release(&self.region.log_reset, self.region.log_reset + 1)
+
+    @property
+    def sequence(self):
+        """The latch's sequence number: even when no write is in progress."""
+        return nf_load_acquire(&self.region.reference.sequence)
+
+    def publish(self, page):
+        """Write a `server.shared.ReferencePage` (its attributes have the names of `ref_page`'s fields)."""
+        cdef ref_page *out = &self.page
+        cdef int i
+        cdef uint32_t flags = 0
+        if not self.mapping.writable:
+            raise ValueError("the region is mapped read-only")
+        for name, bit in FLAGS.items():
+            if getattr(page, name):
+                flags |= <uint32_t>bit
+        out.flags = flags
+        out.refid = page.refid
+        out.mono_epoch = page.mono_epoch
+        out.leap = page.leap
+        out.stratum = page.stratum
+        out.local_stratum = page.local_stratum
+        out.precision = page.precision
+        out.slew_epoch = page.slew_epoch & 0xFFFF
+        out.step_count = page.step_count & 0xFFFFFFFF
+        out.ref_time_ns = page.ref_time_ns
+        out.local_ref_time_ns = page.local_ref_time_ns
+        out.unsync_since_ns = page.unsync_since_ns
+        out.root_delay_s = page.root_delay_s
+        out.root_dispersion_s = page.root_dispersion_s
+        out.dispersion_rate = page.dispersion_rate
+        out.local_distance_s = page.local_distance_s
+        out.local_wait_sync_s = page.local_wait_sync_s
+        out.local_wait_unsync_s = page.local_wait_unsync_s
+        out.map_raw_ns = page.map_raw_ns
+        out.map_freq = page.map_freq
+        out.map_offset_s = page.map_offset_s
+        out.slew_last_s = page.slew_last_s
+        out.mono_offset_s = page.mono_offset_s
+        out.smooth_origin_ns = page.smooth_origin_ns
+        out.smooth_offset_s = page.smooth_offset_s
+        out.smooth_freq = page.smooth_freq
+        for i in range(SMOOTH_STAGES):
+            out.smooth_wander[i], out.smooth_length_s[i] = page.smooth_stages[i]
+        out.base_freq_ppm = page.base_freq_ppm
+        ref_write(&self.region.reference, out)
+
+    @property
+    def base_freq_ppm(self):
+        """Kernel frequency (ppm, driver's sign) that the supervisor restores when control is gone."""
+        cdef ref_page page
+        cdef uint64_t sequence = UINT64_MAX
+        ref_read(&self.region.reference, &page, &sequence)
+        return page.base_freq_ppm
+
+    def table_version(self, name):
+        """Number of the current version of a table, 0 when there is none."""
+        return nf_load_acquire(&self.region.tables[<int>TABLES[name]].current)
+
+    def table_capacity(self, name):
+        """Bytes of room in one copy of a table."""
+        return self.region.tables[<int>TABLES[name]].capacity
+
+    def write_table(self, name, bytes data, in_use=()):
+        """Write the next version of a table and make it current.
+
+        `in_use`: version numbers that running workers still read. Raises ValueError when the data do not fit, and
+        BlockingIOError when a worker still reads the copy to be overwritten (try again after its next batch).
+        """
+        cdef int which = TABLES[name]
+        cdef table_entry *entry = &self.region.tables[which]
+        cdef uint64_t version = entry.current + 1
+        cdef const char *source = data
+        cdef size_t size = len(data)
+        if not self.mapping.writable:
+            raise ValueError("the region is mapped read-only")
+        if size > entry.capacity:
+            raise ValueError(f"the {name} table needs {size} bytes, there is room for {entry.capacity}")
+        for used in in_use:
+            if used != 0 and used != version and used % TABLE_VERSIONS == version % TABLE_VERSIONS:
+                raise BlockingIOError(f"a worker still reads version {used} of the {name} table")
+        memcpy((<uint8_t *>self.region) + entry.offset + (version % TABLE_VERSIONS) * entry.capacity, source, size)
+        nf_store_release(&entry.current, version)
+        return version
+
+    def read_table(self, name):
+        """The bytes of the current copy (whole capacity), or None."""
+        cdef uint64_t version
+        cdef int which = TABLES[name]
+        cdef const uint8_t *data = table_current(self.region, which, &version)
+        if data == NULL:
+            return None
+        return (<const char *>data)[:self.region.tables[which].capacity]
+
+
+cdef class WorkerRegion:
+    """One worker's region: state, heartbeat, counters, client log shard."""
+
+    @staticmethod
+    def plan(log_bytes):
+        """Bytes the region needs with a client log shard of the given size (0: none)."""
+        return round_to_page(sizeof(worker_region)) + round_to_page(log_bytes)
+
+    def __cinit__(self, Mapping mapping):
+        if mapping.size < sizeof(worker_region):
+            raise ValueError("the worker region is too small")
+        self.mapping = mapping
+        self.region = <worker_region *>mapping.address
+
+    def create(self, index, log_bytes):
+        """Lay out a fresh (zeroed) region."""
+        cdef int i
+        self.region.index = index
+        self.region.size = self.mapping.size
+        self.region.version = REGION_VERSION
+        self.region.log_offset = round_to_page(sizeof(worker_region)) if log_bytes else 0
+        self.region.log_size = log_bytes
+        for i in range(TABLE_COUNT):
+            self.region.used[i] = UINT64_MAX
+        nf_store_release(&self.region.magic, WORKER_MAGIC)
+
+    def attach(self):
+        """Check an existing region."""
+        if self.region.magic != WORKER_MAGIC or self.region.version != REGION_VERSION:
+            raise ValueError("not a worker region of this version")
+
+    def _must_write(self):
+        if not self.mapping.writable:
+            raise ValueError("the region is mapped read-only")
+
+    @property
+    def index(self):
+        return self.region.index
+
+    @property
+    def log_offset(self):
+        return self.region.log_offset
+
+    @property
+    def log_size(self):
+        return self.region.log_size
+
+    @property
+    def state(self):
+        """A name of `STATES`."""
+        value = nf_load_acquire(&self.region.state)
+        for name, number in STATES.items():
+            if number == value:
+                return name
+        return "empty"
+
+    @state.setter
+    def state(self, name):
+        self._must_write()
+        nf_store_release(&self.region.state, <uint64_t>STATES[name])
+
+    @property
+    def heartbeat_ns(self):
+        """CLOCK_MONOTONIC of the worker's last turn, in ns; 0 before the first."""
+        return nf_load_acquire(&self.region.heartbeat_ns)
+
+    @heartbeat_ns.setter
+    def heartbeat_ns(self, value):
+        self._must_write()
+        nf_store_release(&self.region.heartbeat_ns, <uint64_t>value)
+
+    @property
+    def generation(self):
+        return self.region.generation
+
+    def next_generation(self):
+        """A new process takes over this region."""
+        self._must_write()
+        self.region.generation += 1
+
+    def used_version(self, name):
+        """The version of a table this worker reads, None when it is not running."""
+        cdef uint64_t value = nf_load_acquire(&self.region.used[<int>TABLES[name]])
+        return None if value == UINT64_MAX else value
+
+    def forget_tables(self):
+        """A worker that has ended reads no table any more."""
+        cdef int i
+        self._must_write()
+        for i in range(TABLE_COUNT):
+            nf_store_release(&self.region.used[i], UINT64_MAX)
+
+    def counters(self):
+        """All counters, in the order of the region."""
+        cdef int i
+        return [nf_load_relaxed(&self.region.counters[i]) for i in range(<int>COUNTERS)]

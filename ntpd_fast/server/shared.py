@@ -1,0 +1,194 @@
+"""The daemon's shared memory: made once by the supervisor, inherited by every child.
+
+One memfd per writer. Control's region (reference page, tables) is writable in control alone: the first writable
+mapping is made before the descriptor is sealed against new ones, every other process maps it read-only. Each worker
+writes its own region and nobody else's. Nothing grows after `create`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+
+from ntpd_fast._region import COUNTER_NAMES, ControlRegion, Mapping, WorkerRegion
+
+# Sealing constants of <linux/fcntl.h>; the fcntl module of Python 3.11 lacks the last.
+F_ADD_SEALS = 1033
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
+
+WORKERS_MAX = 256
+
+NO_STAGES = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePage:
+    """What workers need to compute the served reference data (layout: `ref_page` in `_region.pxd`).
+
+    Times in ns since the Unix epoch, cooked unless named raw; `refid` is an unsigned 32-bit number.
+    """
+
+    synchronised: bool = False
+    local: bool = False
+    local_activated: bool = False
+    stepping: bool = False
+    smoothing: bool = False
+    leap_lock: bool = False
+    leap: int = 3
+    stratum: int = 16
+    refid: int = 0
+    ref_time_ns: int = 0
+    root_delay_s: float = 1.0
+    root_dispersion_s: float = 1.0
+    dispersion_rate: float = 0.0
+    precision: int = -20
+    local_stratum: int = 10
+    local_distance_s: float = 1.0
+    local_wait_sync_s: float = 0.0
+    local_wait_unsync_s: float = 0.0
+    local_ref_time_ns: int = 0
+    unsync_since_ns: int = 0
+    map_raw_ns: int = 0
+    map_freq: float = 0.0
+    map_offset_s: float = 0.0
+    slew_epoch: int = 0
+    slew_last_s: float = 0.0
+    step_count: int = 0
+    mono_offset_s: float = 0.0
+    mono_epoch: int = 0
+    smooth_origin_ns: int = 0
+    smooth_offset_s: float = 0.0
+    smooth_freq: float = 0.0
+    smooth_stages: tuple[tuple[float, float], ...] = NO_STAGES
+    base_freq_ppm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """Sizes of everything shared, from the configuration.
+
+    `workers`: parts to make now (at least one: with `workers 0` control uses part 0 itself).
+    `workers_max`: parts a reload may grow to. `log_bytes`: the client log shard of one worker.
+    `table_bytes`: room of one copy of each table, by name.
+    """
+
+    workers: int
+    workers_max: int = 0
+    log_bytes: int = 0
+    table_bytes: MappingType[str, int] = field(
+        default_factory=lambda: {"access": 4 << 20, "keys": 1 << 20, "peers": 64 << 10, "serving": 4096}
+    )
+
+
+def _memfd(name: str, size: int) -> int:
+    fd = os.memfd_create(f"ntpd-fast-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)
+    return fd
+
+
+class Shared:
+    """All regions of one daemon. `create` in the supervisor, then `enter_control`/`enter_worker` in a child."""
+
+    def __init__(self, plan: SharedPlan) -> None:
+        self.plan = plan
+        self.parts = max(plan.workers, plan.workers_max, 1)
+        if self.parts > WORKERS_MAX:
+            raise ValueError(f"at most {WORKERS_MAX} workers")
+        self.control_fd = -1
+        self.worker_fds: list[int] = []
+        self._control: ControlRegion | None = None
+        self._workers: list[WorkerRegion] = []
+
+    @classmethod
+    def create(cls, plan: SharedPlan) -> Shared:
+        """Make and lay out all regions; raises OSError when memory cannot be had."""
+        shared = cls(plan)
+        control_bytes = ControlRegion.plan(plan.table_bytes)
+        shared.control_fd = _memfd("control", control_bytes)
+        control = ControlRegion(Mapping(shared.control_fd, control_bytes, True))
+        control.create(shared.parts, plan.table_bytes)
+        # From here on this mapping, inherited by control, is the only writable one there can be.
+        fcntl.fcntl(shared.control_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+        shared._control = control
+        worker_bytes = WorkerRegion.plan(plan.log_bytes)
+        for index in range(shared.parts):
+            fd = _memfd(f"worker{index}", worker_bytes)
+            shared.worker_fds.append(fd)
+            worker = WorkerRegion(Mapping(fd, worker_bytes, True))
+            worker.create(index, plan.log_bytes)
+            shared._workers.append(worker)
+        return shared
+
+    @property
+    def control(self) -> ControlRegion:
+        assert self._control is not None
+        return self._control
+
+    def worker(self, index: int) -> WorkerRegion:
+        """The region of worker `index`."""
+        return self._workers[index]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Every memfd, for the list of what a child may keep."""
+        return [self.control_fd, *self.worker_fds]
+
+    def _remap(self, control_writable: bool, writable_worker: int | None) -> None:
+        # The inherited writable mappings go away with the objects that held them.
+        if not control_writable:
+            self._control = None
+            control_bytes = ControlRegion.plan(self.plan.table_bytes)
+            self._control = ControlRegion(Mapping(self.control_fd, control_bytes, False))
+        self.control.attach()
+        self._workers = []
+        worker_bytes = WorkerRegion.plan(self.plan.log_bytes)
+        for index, fd in enumerate(self.worker_fds):
+            worker = WorkerRegion(Mapping(fd, worker_bytes, index == writable_worker))
+            worker.attach()
+            self._workers.append(worker)
+
+    def enter_control(self, *, serves: bool = False) -> None:
+        """In control: its own region writable (and made whole), workers' read-only.
+
+        `serves`: control answers packets itself (`workers 0`) and writes part 0.
+        """
+        self._remap(True, 0 if serves else None)
+
+    def enter_worker(self, index: int) -> None:
+        """In worker `index`: its own region writable, everything else read-only."""
+        self._remap(False, index)
+        self.worker(index).next_generation()
+
+    def counters(self) -> dict[str, int]:
+        """The sum over all workers of every named counter."""
+        rows = [worker.counters() for worker in self._workers]
+        return {name: sum(row[slot] for row in rows) for name, slot in COUNTER_NAMES.items()}
+
+    def outcomes(self) -> list[int]:
+        """The sum over all workers of every outcome (`_packet.OUTCOMES` names them)."""
+        rows = [worker.counters() for worker in self._workers]
+        return [sum(row[slot] for row in rows) for slot in range(32)]
+
+    def publish_reference(self, page: ReferencePage) -> None:
+        """Give workers new inputs; only control may."""
+        self.control.publish(page)
+
+    def write_table(self, name: str, data: bytes, *, patience_s: float = 0.5) -> int:
+        """Write the next version of a table once no running worker reads the copy it replaces.
+
+        A worker moves on at its next turn (a fraction of a second when idle). Raises BlockingIOError when one does
+        not within `patience_s`.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            used = [version for worker in self._workers if (version := worker.used_version(name)) is not None]
+            try:
+                return self.control.write_table(name, data, used)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.002)
