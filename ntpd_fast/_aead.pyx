@@ -395,8 +395,8 @@ cdef class Aead:
         if not 0 <= algorithm <= 0xFFFF or not aead_key_size(algorithm):
             raise ValueError(f"AEAD algorithm {algorithm} is not supported")
         if len(key) != <Py_ssize_t>aead_key_size(algorithm):
-            raise ValueError(f"a key of AEAD algorithm {algorithm} has {aead_key_size(algorithm)} bytes,
-                             not {len(key)}")
+            raise ValueError(f"a key of AEAD algorithm {algorithm} has {aead_key_size(algorithm)} bytes, "
+                             f"not {len(key)}")
         aead_set_key(&self._key, algorithm, <const uint8_t *><const char *>key)
 
     def __dealloc__(self):

@@ -1,8 +1,9 @@
 """Network Time Security (RFC 8915), the server's side of one NTP packet.
 
-Cookies are opened, the request is checked, the answer is sealed. Sans-IO and stateless: packet bytes and random bytes come in, bytes and an outcome go out. No allocation, no lock, no
-system call; all state is in caller memory. A request is hostile until `nts_check_request` says NTS_OK: every length is
-checked against the packet, and nothing of it is used for more than its bytes.
+Cookies are opened, the request is checked, the answer is sealed. Sans-IO and stateless: packet bytes and random bytes
+come in, bytes and an outcome go out. No allocation, no lock, no system call; all state is in caller memory. A request
+is hostile until `nts_check_request` says NTS_OK: every length is checked against the packet, and nothing of it is used
+for more than its bytes.
 
 How a worker uses it, per batch: `nts_keys_refresh`. Per packet with NTS fields (mode 3, version 4):
   1. `nts_check_request` -> NTS_OK, one of the NAKs or one of the drops (nts.md §7);
