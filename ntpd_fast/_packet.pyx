@@ -389,7 +389,7 @@ cdef class PacketServer:
         self.rng = <rng_buf *>calloc(1, sizeof(rng_buf))
         if self.rng == NULL:
             raise MemoryError
-        self.rng.pos = RNG_SIZE
+        self.rng.left = 0
         self.ctx.rng = self.rng
         self.access = access
         self.control = control
@@ -408,7 +408,7 @@ cdef class PacketServer:
         if size > RNG_SIZE:
             raise ValueError("too many bytes")
         memcpy(self.rng.data + RNG_SIZE - size, source, size)
-        self.rng.pos = RNG_SIZE - <uint32_t>size
+        self.rng.left = <uint32_t>size
 
     def set_net_correction(self, bint enabled):
         """Answer extension field 0x010A."""
