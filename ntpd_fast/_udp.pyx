@@ -367,7 +367,6 @@ cdef class WorkerCore:
         self.state.control = control.region
         self.state.worker = worker.region
         self.state.page_sequence = UINT64_MAX
-        self.state.random.pos = RNG_SIZE
         self.state.serve.rng = &self.state.random
         self.state.serve.min_poll = min_poll
         self.state.stale_ns = stale_ns
