@@ -13,7 +13,6 @@ DEBUG = os.environ.get("NTPD_FAST_DEBUG") == "1"
 
 # C libraries beyond libc, by module.
 LIBRARIES: dict[str, list[str]] = {
-    "_aead": ["nettle"],
     "_auth": ["nettle"],
     "_nts": ["nettle"],
     "_tls": ["gnutls"],

@@ -1,1 +1,0 @@
-"""Clocks that the discipline can steer (Linux) or must leave alone (null)."""
