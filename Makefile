@@ -30,4 +30,4 @@ test: build
 	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/system tests/fuzz
 
 clean:
-	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html
+	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html loadtest/*.so loadtest/_*.c loadtest/_*.html

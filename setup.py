@@ -11,6 +11,8 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("NTPD_FAST_DEBUG") == "1"
 
+PACKAGES = ["ntpd_fast", "loadtest"]
+
 # C libraries beyond libc, by module.
 LIBRARIES: dict[str, list[str]] = {
     "_auth": ["nettle"],
@@ -31,12 +33,12 @@ WARNINGS = [
 
 
 def extensions() -> list[Extension]:
-    """Every `ntpd_fast/_*.pyx` is one extension module."""
+    """Every `_*.pyx` of a package is one extension module."""
     found = []
-    for path in sorted(Path("ntpd_fast").glob("_*.pyx")):
+    for path in [path for package in PACKAGES for path in sorted(Path(package).glob("_*.pyx"))]:
         found.append(
             Extension(
-                f"ntpd_fast.{path.stem}",
+                f"{path.parent}.{path.stem}",
                 [str(path)],
                 libraries=LIBRARIES.get(path.stem, []),
                 extra_compile_args=[*WARNINGS, "-O0" if DEBUG else "-O2", "-g"],

@@ -1,0 +1,66 @@
+"""CPU time of a server: all its processes and threads, to the nanosecond.
+
+/proc/PID/task/TID/schedstat holds what the scheduler charged a thread (user and system, and the softirq work
+done in its context unless the kernel is built with IRQ_TIME_ACCOUNTING) and how long it waited for a core.
+The kernel brings it up to date when the thread leaves the core, so readings are taken while the server is
+idle: before a run, and after its last answer.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class CpuTime:
+    """By thread: ns on a core and ns ready but waiting for one."""
+
+    busy_ns: dict[int, int]
+    waiting_ns: dict[int, int]
+
+    def since(self, earlier: "CpuTime") -> tuple[int, int]:
+        """(busy, waiting) ns between two readings. RuntimeError when a thread ended meanwhile: its time is
+        lost.
+        """
+        gone = earlier.busy_ns.keys() - self.busy_ns.keys()
+        if gone:
+            raise RuntimeError(f"threads {sorted(gone)} of the server ended during the measurement")
+        return (
+            sum(self.busy_ns.values()) - sum(earlier.busy_ns.values()),
+            sum(self.waiting_ns.values()) - sum(earlier.waiting_ns.values()),
+        )
+
+
+def process_tree(pid: int) -> list[int]:
+    """The process and all its descendants; empty when there is none."""
+    found = []
+    queue = [pid]
+    while queue:
+        process = queue.pop()
+        try:
+            threads = os.listdir(f"/proc/{process}/task")
+        except FileNotFoundError:
+            continue
+        found.append(process)
+        for thread in threads:
+            try:
+                children = Path(f"/proc/{process}/task/{thread}/children").read_text()
+            except FileNotFoundError:
+                continue
+            queue.extend(int(child) for child in children.split())
+    return found
+
+
+def read(pids: Iterable[int]) -> CpuTime:
+    """What the threads of these processes have used so far."""
+    busy, waiting = {}, {}
+    for pid in pids:
+        for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                fields = schedstat.read_text().split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            thread = int(schedstat.parent.name)
+            busy[thread], waiting[thread] = int(fields[0]), int(fields[1])
+    return CpuTime(busy, waiting)
