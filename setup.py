@@ -15,6 +15,7 @@ PACKAGES = ["ntpd_fast", "loadtest"]
 
 # C libraries beyond libc, by module.
 LIBRARIES: dict[str, list[str]] = {
+    "_aead": ["nettle"],
     "_auth": ["nettle"],
     "_nts": ["nettle"],
     "_tls": ["gnutls"],

@@ -8,22 +8,22 @@ cdef extern from "<sys/random.h>" nogil:
 
 cdef bint rng_fill(rng_buf *rng, uint32_t wanted) noexcept nogil:
     """Make at least `wanted` (at most RNG_SIZE) bytes available; false when the kernel gave none."""
-    cdef uint32_t have = RNG_SIZE - rng.pos
     cdef ssize_t got
     cdef uint32_t need, start
-    if have >= wanted:
+    cdef uint32_t end = RNG_SIZE - rng.left     # everything from here on is unused
+    if rng.left >= wanted:
         return True
     # Refill in steps of 4 KiB (one call stays cheap and is never interrupted below 256 bytes each),
     # writing downwards from the first unused byte so that nothing has to move.
-    need = (wanted - have + 4095) & ~<uint32_t>4095
-    if need > rng.pos:
-        need = rng.pos
-    start = rng.pos - need
-    while start < rng.pos:
-        got = getrandom(rng.data + start, rng.pos - start, 0)
+    need = (wanted - rng.left + 4095) & ~<uint32_t>4095
+    if need > end:
+        need = end
+    start = end - need
+    while start < end:
+        got = getrandom(rng.data + start, end - start, 0)
         if got <= 0:
             return False
         # bytes arrive at the low end; hand out only once the whole step is there
         start += <uint32_t>got
-    rng.pos -= need
+    rng.left += need
     return True

@@ -25,6 +25,13 @@ class ChangeKind(enum.Enum):
     UNKNOWN_STEP = enum.auto()
     """Somebody else set the clock (or the machine slept): every stored time is worthless."""
 
+    LEAP = enum.auto()
+    """UTC repeats (+1) or skips (−1) a second and the clock with it.
+
+    Times kept as UTC and offsets from other clocks that follow UTC stay what they are; what relates
+    this clock to one without leap seconds (a PHC, the monotonic clock) moves by `doffset_s`.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class ClockChange:
@@ -42,6 +49,8 @@ class ClockChange:
 
     def shift_s(self, cooked_ns: int) -> float:
         """Seconds to add to a stored cooked time so that it keeps its meaning after the change."""
+        if self.kind is ChangeKind.LEAP:
+            return 0.0
         return (self.cooked_ns - cooked_ns) / NS_PER_S * self.dfreq - self.doffset_s
 
     def slewed_ns(self, cooked_ns: int) -> int:

@@ -1,0 +1,470 @@
+"""Bodies of `_packet.pxd`, and `PacketServer`, a Python face of the same code for tests and the simulator."""
+
+from libc.math cimport ceil, fabs, isnan
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t, UINT64_MAX
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from ntpd_fast._access cimport access_attach, access_check
+from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._random cimport RNG_SIZE, rng_buf, rng_fill, rng_take
+from ntpd_fast._region cimport (
+    REF_LEAP_LOCK, REF_LOCAL, REF_LOCAL_ACTIVATED, REF_SMOOTHING, REF_STEPPING, REF_SYNCHRONISED, SMOOTH_STAGES,
+    ControlRegion, ref_page,
+)
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static inline uint32_t nf_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return __builtin_bswap32(v); }
+    static inline uint16_t nf_get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return __builtin_bswap16(v); }
+    static inline uint64_t nf_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return __builtin_bswap64(v); }
+    static inline void nf_put16(uint8_t *p, uint16_t v) { v = __builtin_bswap16(v); memcpy(p, &v, 2); }
+    static inline void nf_put32(uint8_t *p, uint32_t v) { v = __builtin_bswap32(v); memcpy(p, &v, 4); }
+    static inline void nf_put64(uint8_t *p, uint64_t v) { v = __builtin_bswap64(v); memcpy(p, &v, 8); }
+    """
+    uint16_t get16 "nf_get16"(const uint8_t *p) noexcept nogil
+    uint32_t get32 "nf_get32"(const uint8_t *p) noexcept nogil
+    uint64_t get64 "nf_get64"(const uint8_t *p) noexcept nogil
+    void put16 "nf_put16"(uint8_t *p, uint16_t v) noexcept nogil
+    void put32 "nf_put32"(uint8_t *p, uint32_t v) noexcept nogil
+    void put64 "nf_put64"(uint8_t *p, uint64_t v) noexcept nogil
+
+cdef enum:
+    MODE_ACTIVE = 1
+    MODE_PASSIVE = 2
+    MODE_CLIENT = 3
+    MODE_SERVER = 4
+    EF_HEADER = 4
+    EF_MIN = 16
+    EF_MONO = 0xF323
+    EF_NET_CORRECTION = 0x010A
+    EF_MONO_LENGTH = 28
+    EF_NET_CORRECTION_LENGTH = 28
+    EF_NTS_FIRST = 0x0104
+    EF_NTS_LAST = 0x0404
+    MAC_MIN = 20
+    MAC_MAX_V4 = 24
+    REDRAWS_MAX = 16            # draws for a unique stamp before it is nudged by one unit
+
+cdef uint32_t MONO_MAGIC = 0xF5BEDD9A
+cdef uint32_t REFID_LOCAL = 0x7F7F0101
+cdef uint32_t REFID_SMOOTH = 0x7F7F01FF
+cdef uint64_t UNIX_TO_NTP_S = 2208988800ULL
+cdef int64_t NS_PER_S = 1000000000LL
+
+OUTCOMES = (
+    "answered", "drop_length", "drop_version", "drop_format", "drop_access", "drop_mode", "drop_limit", "drop_auth",
+    "drop_size", "drop_stale", "drop_stepping", "drop_entropy", "kod_rate", "nts_nak", "control", "signd",
+)
+
+
+cdef uint64_t ns_to_ntp(int64_t ns) noexcept nogil:
+    """NTP64 of a time in ns since the Unix epoch, any era (RFC 5905 §6); the epoch itself maps to 0, "unknown"."""
+    cdef int64_t sec = ns // NS_PER_S
+    cdef int64_t rest = ns - sec * NS_PER_S
+    if rest < 0:                # cdivision truncates: times before 1970
+        rest += NS_PER_S
+        sec -= 1
+    if ns == 0:
+        return 0
+    return (((<uint64_t>sec + UNIX_TO_NTP_S) & 0xFFFFFFFFULL) << 32) | ((<uint64_t>rest << 32) // <uint64_t>NS_PER_S)
+
+
+cdef int64_t map_cook(const ref_page *page, int64_t raw_ns) noexcept nogil:
+    """Cooked time of a raw one (sync-engine §8.2)."""
+    return raw_ns + <int64_t>(page.map_freq * <double>(raw_ns - page.map_raw_ns) - page.map_offset_s * 1e9)
+
+
+cdef double smooth_offset(const ref_page *page, int64_t cooked_ns) noexcept nogil:
+    """The smoothing offset S(t) in seconds (server-datapath §6)."""
+    cdef double left = <double>(cooked_ns - page.smooth_origin_ns) * 1e-9
+    cdef double offset = page.smooth_offset_s
+    cdef double freq = page.smooth_freq
+    cdef double length
+    cdef int i
+    for i in range(SMOOTH_STAGES):
+        if left <= 0:
+            break
+        length = page.smooth_length_s[i]
+        if length > left:
+            length = left
+        offset -= length * (2.0 * freq + page.smooth_wander[i] * length) / 2.0
+        freq += page.smooth_wander[i] * length
+        left -= length
+    return offset - left * freq
+
+
+cdef uint32_t to_short(double value) noexcept nogil:
+    """NTP short format (16.16), rounded up, saturating; NaN counts as the largest."""
+    if isnan(value) or value >= 65535.99998:
+        return 0xFFFFFFFF
+    if value <= 0:
+        return 0
+    return <uint32_t>ceil(value * 65536.0)
+
+
+cdef uint32_t to_28(double value) noexcept nogil:
+    """4.28 format of field F323, rounded up, saturating; NaN counts as the largest."""
+    cdef double scaled
+    if isnan(value):
+        return 0xFFFFFFFF
+    if value <= 0:
+        return 0
+    scaled = ceil(value * 268435456.0)
+    if scaled >= 4294967295.0:
+        return 0xFFFFFFFF
+    return <uint32_t>scaled
+
+
+cdef bint all_zero(const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef uint32_t i
+    cdef uint8_t seen = 0
+    for i in range(length):
+        seen |= data[i]
+    return seen == 0
+
+
+cdef int parse_packet(const uint8_t *data, uint32_t length, parsed_packet *out) noexcept nogil:
+    """Find version, mode, extension fields and MAC (ntp-wire §3); OUT_ANSWERED, or why the packet is dropped."""
+    cdef uint32_t offset = NTP_HEADER
+    cdef uint32_t rest, field_type, field_length
+    if length < NTP_HEADER or length > NTP_PACKET_MAX or length & 3:
+        return OUT_DROP_LENGTH
+    out.version = (data[0] >> 3) & 7
+    out.mode = data[0] & 7
+    out.auth = AUTH_NONE
+    out.fields = 0
+    out.key_id = 0
+    out.mac_length = 0
+    out.fields_end = length
+    if out.version < 1 or out.version > 4:
+        return OUT_DROP_VERSION
+    rest = length - NTP_HEADER
+    if rest == 0:
+        return OUT_ANSWERED
+    if out.version <= 3:
+        out.auth = AUTH_SYMMETRIC
+        out.fields_end = NTP_HEADER
+        out.mac_length = rest
+        out.key_id = get32(data + NTP_HEADER)
+        if out.version == 3 and out.key_id != 0:
+            if rest == 20 and all_zero(data + NTP_HEADER + 4, 16):
+                out.auth = AUTH_MSSNTP
+            elif rest == 72 and all_zero(data + NTP_HEADER + 8, 64):
+                out.auth = AUTH_MSSNTP_EXT
+        return OUT_ANSWERED
+    if rest == 4 and get32(data + NTP_HEADER) == 0:     # a crypto-NAK: a MAC that never validates
+        out.auth = AUTH_SYMMETRIC
+        out.fields_end = NTP_HEADER
+        out.mac_length = 4
+        return OUT_ANSWERED
+    while rest > 0:
+        if MAC_MIN <= rest <= MAC_MAX_V4:
+            out.auth = AUTH_SYMMETRIC
+            out.fields_end = offset
+            out.mac_length = rest
+            out.key_id = get32(data + offset)
+            return OUT_ANSWERED
+        if rest <= MAC_MAX_V4:
+            return OUT_DROP_FORMAT
+        field_type = get16(data + offset)
+        field_length = get16(data + offset + 2)
+        if field_length < EF_MIN or field_length > rest or field_length & 3:
+            return OUT_DROP_FORMAT
+        if (field_type & 0xFF) == 0x04 and EF_NTS_FIRST <= field_type <= EF_NTS_LAST:
+            out.auth = AUTH_NTS
+        elif field_type == EF_MONO:
+            if field_length == EF_MONO_LENGTH and get32(data + offset + EF_HEADER) == MONO_MAGIC:
+                out.fields |= FIELD_MONO
+        elif field_type == EF_NET_CORRECTION:
+            if field_length == EF_NET_CORRECTION_LENGTH:
+                out.fields |= FIELD_NET_CORRECTION
+        offset += field_length
+        rest -= field_length
+    return OUT_ANSWERED
+
+
+cdef bint local_active(const ref_page *page, int64_t cooked_ns, double distance) noexcept nogil:
+    """Whether the local reference is served now (server-datapath §5)."""
+    cdef double waited
+    if not page.flags & REF_LOCAL or not page.flags & REF_LOCAL_ACTIVATED:
+        return False
+    if page.flags & REF_SYNCHRONISED:
+        waited = <double>(cooked_ns - page.ref_time_ns) * 1e-9
+        return waited >= page.local_wait_sync_s and distance > page.local_distance_s
+    waited = <double>(cooked_ns - page.unsync_since_ns) * 1e-9
+    return waited >= page.local_wait_unsync_s
+
+
+cdef void serve_batch(serve_context *ctx, int64_t cooked_ns) noexcept nogil:
+    """Compute what is served at `cooked_ns` from the reference page; call before each batch."""
+    cdef const ref_page *page = &ctx.page
+    cdef served_state *out = &ctx.served
+    cdef double dispersion, distance
+    cdef int shift = page.precision + 32
+    out.hold = (page.flags & REF_STEPPING) != 0
+    out.precision = page.precision
+    out.fuzz_mask = 0 if shift <= 0 else (UINT64_MAX if shift >= 64 else (1ULL << shift) - 1)
+    out.smoothing = (page.flags & REF_SMOOTHING) != 0
+    out.smooth_visible = False
+    if out.smoothing:
+        out.smooth_visible = fabs(smooth_offset(page, cooked_ns)) > 1.0 / <double>(1ULL << (
+            0 if page.precision >= 0 else (-page.precision if page.precision > -63 else 63)))
+    dispersion = page.root_dispersion_s + fabs(<double>(cooked_ns - page.ref_time_ns) * 1e-9) * page.dispersion_rate
+    distance = page.root_delay_s / 2.0 + dispersion
+    if local_active(page, cooked_ns, distance):
+        out.leap = 0
+        out.stratum = page.local_stratum
+        out.refid = REFID_LOCAL
+        out.ref_time_ns = page.local_ref_time_ns
+        out.root_delay = out.root_delay_28 = 0
+        out.root_dispersion = out.root_dispersion_28 = 0
+    elif page.flags & REF_SYNCHRONISED:
+        out.leap = page.leap
+        out.stratum = page.stratum
+        out.refid = page.refid
+        out.ref_time_ns = page.ref_time_ns
+        out.root_delay = to_short(page.root_delay_s)
+        out.root_delay_28 = to_28(page.root_delay_s)
+        out.root_dispersion = to_short(dispersion)
+        out.root_dispersion_28 = to_28(dispersion)
+    else:
+        out.leap = 3
+        out.stratum = 16
+        out.refid = 0
+        out.ref_time_ns = 0
+        out.root_delay = out.root_dispersion = to_short(1.0)
+        out.root_delay_28 = out.root_dispersion_28 = to_28(1.0)
+    if page.flags & REF_LEAP_LOCK:
+        out.leap = 3
+    if out.stratum >= 16:
+        out.stratum = 0
+
+
+cdef inline uint64_t draw_bits(serve_context *ctx, bint *ok) noexcept nogil:
+    """32 random bits (fuzz never needs more: a precision is never coarser than a second)."""
+    cdef uint32_t bits = 0
+    if not rng_take(ctx.rng, &bits, 4):
+        ok[0] = False
+    return bits
+
+
+cdef uint64_t unique_stamp(serve_context *ctx, uint64_t exact, uint64_t low_bit, const uint64_t *avoid, int count,
+                           bint *ok) noexcept nogil:
+    """`exact` with its bits below the precision drawn at random, its lowest bit set to `low_bit`, and equal to none
+    of the `count` stamps to avoid."""
+    cdef uint64_t stamp
+    cdef int tries = 0, i
+    cdef bint again
+    while True:
+        stamp = exact ^ (draw_bits(ctx, ok) & ctx.served.fuzz_mask)
+        stamp = (stamp & ~1ULL) | low_bit
+        if tries >= REDRAWS_MAX:
+            stamp += 2 * <uint64_t>(tries - REDRAWS_MAX + 1)
+        again = False
+        for i in range(count):
+            again |= stamp == avoid[i]
+        if not again or not ok[0]:
+            return stamp
+        tries += 1
+
+
+cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answer *ans) noexcept nogil:
+    """All of an answer but its transmit stamp; `ans.outcome` says whether there is one."""
+    cdef parsed_packet packet
+    cdef const served_state *served = &ctx.served
+    cdef uint8_t *out = ans.data
+    cdef uint8_t mode
+    cdef int8_t poll
+    cdef int64_t rx_ns, ref_ns
+    cdef uint64_t avoid[2]
+    cdef bint ok = True
+    ans.flags = 0
+    ans.length = 0
+    ans.auth = AUTH_NONE
+    if served.hold:
+        ans.outcome = OUT_DROP_STEPPING
+        return
+    ans.outcome = parse_packet(req.data, req.length, &packet)
+    if ans.outcome != OUT_ANSWERED:
+        return
+    if ctx.access == NULL or not access_check(ctx.access, &req.addr):
+        ans.outcome = OUT_DROP_ACCESS
+        return
+    if packet.mode == MODE_CLIENT:
+        mode = MODE_SERVER
+    elif packet.mode == MODE_ACTIVE:
+        mode = MODE_PASSIVE
+    elif packet.mode == 0 and packet.version == 1 and req.port != NTP_PORT:
+        mode = MODE_SERVER      # NTPv1 has no mode field
+    else:
+        ans.outcome = OUT_DROP_MODE
+        return
+    ans.flags = RES_HIT
+    if packet.auth != AUTH_NONE:
+        ans.outcome = OUT_DROP_AUTH
+        return
+    ans.flags |= RES_CANDIDATE
+
+    ans.smooth = served.smoothing and mode == MODE_SERVER
+    rx_ns = req.rx_ns
+    ref_ns = served.ref_time_ns
+    if ans.smooth:
+        rx_ns += <int64_t>(smooth_offset(&ctx.page, rx_ns) * 1e9)
+        if ref_ns != 0:
+            ref_ns += <int64_t>(smooth_offset(&ctx.page, ref_ns) * 1e9)
+    poll = <int8_t>req.data[2]
+    if poll < ctx.min_poll:
+        poll = ctx.min_poll
+    out[0] = <uint8_t>((served.leap << 6) | (packet.version << 3) | mode)
+    out[1] = served.stratum
+    out[2] = <uint8_t>poll
+    out[3] = <uint8_t>served.precision
+    put32(out + 4, served.root_delay)
+    put32(out + 8, served.root_dispersion)
+    put32(out + 12, REFID_SMOOTH if ans.smooth and served.smooth_visible else served.refid)
+    put64(out + 16, ns_to_ntp(ref_ns))
+    ans.origin = get64(req.data + 40)
+    put64(out + 24, ans.origin)
+    avoid[0] = ans.origin
+    avoid[1] = ctx.last_rx
+    ans.rx_ntp = unique_stamp(ctx, ns_to_ntp(rx_ns), 1, avoid, 2, &ok)
+    put64(out + 32, ans.rx_ntp)
+    ans.length = NTP_HEADER
+    if packet.version == 4 and packet.fields:
+        if packet.fields & FIELD_NET_CORRECTION and ctx.net_correction:
+            # Without a hardware receive duration there is no correction to report: all zero.
+            memset(out + ans.length, 0, EF_NET_CORRECTION_LENGTH)
+            put16(out + ans.length, EF_NET_CORRECTION)
+            put16(out + ans.length + 2, EF_NET_CORRECTION_LENGTH)
+            ans.length += EF_NET_CORRECTION_LENGTH
+        if packet.fields & FIELD_MONO:
+            put16(out + ans.length, EF_MONO)
+            put16(out + ans.length + 2, EF_MONO_LENGTH)
+            put32(out + ans.length + 4, MONO_MAGIC)
+            put32(out + ans.length + 8, served.root_delay_28)
+            put32(out + ans.length + 12, served.root_dispersion_28)
+            put64(out + ans.length + 16,
+                  0 if served.smoothing else ns_to_ntp(rx_ns + <int64_t>(ctx.page.mono_offset_s * 1e9)))
+            put32(out + ans.length + 24, ctx.page.mono_epoch)
+            ans.length += EF_MONO_LENGTH
+    if not ok:
+        ans.outcome = OUT_DROP_ENTROPY
+        return
+    if ans.length > req.length:
+        ans.outcome = OUT_DROP_SIZE
+        return
+    ctx.last_rx = ans.rx_ntp
+
+
+cdef void serve_finish(serve_context *ctx, serve_answer *ans, int64_t tx_ns) noexcept nogil:
+    """Write the transmit stamp (cooked time `tx_ns`) and seal; `ans.outcome` becomes a drop if that fails."""
+    cdef uint64_t avoid[3]
+    cdef uint64_t stamp
+    cdef bint ok = True
+    if ans.smooth:
+        tx_ns += <int64_t>(smooth_offset(&ctx.page, tx_ns) * 1e9)
+    avoid[0] = ans.rx_ntp
+    avoid[1] = ans.origin
+    avoid[2] = ctx.last_tx
+    stamp = unique_stamp(ctx, ns_to_ntp(tx_ns), 0, avoid, 3, &ok)
+    if not ok:
+        ans.outcome = OUT_DROP_ENTROPY
+        return
+    put64(ans.data + 40, stamp)
+    ctx.last_tx = stamp
+
+
+cdef class PacketServer:
+    """The data plane's core without sockets: one context, fed from Python. For tests and the simulator."""
+    cdef serve_context ctx
+    cdef rng_buf *rng
+    cdef bytes access
+    cdef ControlRegion control
+
+    def __cinit__(self, ControlRegion control, bytes access, int min_poll=-19):
+        memset(&self.ctx, 0, sizeof(serve_context))
+        self.rng = <rng_buf *>calloc(1, sizeof(rng_buf))
+        if self.rng == NULL:
+            raise MemoryError
+        self.rng.left = 0
+        self.ctx.rng = self.rng
+        self.access = access
+        self.control = control
+        if not access_attach(<const uint8_t *><const char *>access, len(access)):
+            raise ValueError("not an access table")
+        self.ctx.access = <const uint8_t *><const char *>self.access
+        self.ctx.min_poll = min_poll
+
+    def __dealloc__(self):
+        free(self.rng)
+
+    def seed(self, bytes data):
+        """Use these bytes (at most RNG_SIZE) as the random ones, instead of the kernel's."""
+        cdef const char *source = data
+        cdef size_t size = len(data)
+        if size > RNG_SIZE:
+            raise ValueError("too many bytes")
+        memcpy(self.rng.data + RNG_SIZE - size, source, size)
+        self.rng.left = <uint32_t>size
+
+    def set_net_correction(self, bint enabled):
+        """Answer extension field 0x010A."""
+        self.ctx.net_correction = enabled
+
+    def answer(self, bytes request, bytes address, int port, int64_t rx_ns, int64_t tx_ns, bint refill=True):
+        """(outcome name, flags, answer or None) for one request; `address` has 4 or 16 bytes."""
+        cdef serve_request req
+        cdef serve_answer ans
+        cdef uint8_t buffer[1140]
+        cdef const char *source = request
+        cdef const char *where = address
+        memset(&req, 0, sizeof(req))
+        memset(&ans, 0, sizeof(ans))
+        req.data = <const uint8_t *>source
+        req.length = len(request)
+        req.port = port
+        req.rx_ns = rx_ns
+        if len(address) not in (4, 16):
+            raise ValueError("an address has 4 or 16 bytes")
+        memcpy(req.addr.bytes, where, len(address))
+        req.addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
+        ans.data = buffer
+        if refill and not rng_fill(self.rng, 4096):
+            raise OSError("no random bytes")
+        self.ctx.page = self.control.page
+        with nogil:
+            serve_batch(&self.ctx, rx_ns)
+            serve_prepare(&self.ctx, &req, &ans)
+            if answered(ans.outcome):
+                serve_finish(&self.ctx, &ans, tx_ns)
+        name = OUTCOMES[ans.outcome]
+        if not answered(ans.outcome):
+            return name, ans.flags, None
+        return name, ans.flags, (<const char *>buffer)[:ans.length]
+
+
+def ntp64(int64_t ns):
+    """NTP64 of a time in ns since the Unix epoch."""
+    return ns_to_ntp(ns)
+
+
+def short_format(double value):
+    """NTP short format (16.16) of a duration in seconds, rounded up."""
+    return to_short(value)
+
+
+def format_28(double value):
+    """4.28 format of a duration in seconds, rounded up."""
+    return to_28(value)
+
+
+def parse(bytes data):
+    """(outcome name, fields) of a packet: version, mode, auth, optional fields, key id, start and length of the MAC."""
+    cdef parsed_packet out
+    cdef const char *source = data
+    memset(&out, 0, sizeof(out))
+    code = parse_packet(<const uint8_t *>source, len(data), &out)
+    return OUTCOMES[code], (out.version, out.mode, out.auth, out.fields, out.key_id, out.fields_end, out.mac_length)

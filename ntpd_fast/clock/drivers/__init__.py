@@ -1,0 +1,1 @@
+"""Clocks that the discipline can steer (Linux) or must leave alone (null)."""

@@ -1,0 +1,91 @@
+"""The one composition of the data plane: sockets, shared memory and the packet core, for one process.
+
+A worker drives it with `serve`, a loop of its own without the GIL; control with `workers 0` hangs the same engine
+into its event loop with `attach`. Either way the sockets stay the caller's: an engine that ends leaves what is
+queued in them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from ntpd_fast._udp import Poller, ServerSocket, WorkerCore
+from ntpd_fast.server.shared import Shared
+
+# A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
+# 512 kB holds a few milliseconds of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.
+STALE_S = 0.25
+
+
+class ReaderLoop(Protocol):
+    """The part of an event loop that `attach` needs."""
+
+    def add_reader(self, fd: int, callback: object, *args: object) -> None: ...
+
+    def remove_reader(self, fd: int) -> object: ...
+
+
+def is_wildcard(sock: socket.socket) -> bool:
+    """Whether the socket is bound to no particular address, so that answers need the asked one as source."""
+    return sock.getsockname()[0] in ("0.0.0.0", "::")
+
+
+class Engine:
+    """Answers what arrives on `sockets`, as part `index` of `shared` (whose region must be writable here)."""
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], shared: Shared, index: int, *, stale_s: float = STALE_S
+    ) -> None:
+        self.region = shared.worker(index)
+        self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9))
+        self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock)) for sock in sockets]
+        self.poller = Poller()
+        self._loop: ReaderLoop | None = None
+
+    def start(self, *, drain: bool = False) -> None:
+        """Begin to serve. `drain`: a predecessor may have left entries in the error queues."""
+        for sock in self.sockets:
+            if drain:
+                sock.drain()
+            self.poller.add_socket(sock)
+        self.region.state = "serving"
+
+    def serve(self, timeout_s: float) -> list[int]:
+        """Serve for at most `timeout_s`; descriptors given to `watch` that became readable."""
+        return self.poller.wait(self.core, timeout_s)
+
+    def watch(self, fd: int) -> None:
+        """Have `serve` return when this descriptor is readable."""
+        self.poller.add_reader(fd)
+
+    def attach(self, loop: ReaderLoop) -> None:
+        """Serve from an event loop instead: it watches the epoll descriptor that holds all sockets."""
+        self._loop = loop
+        loop.add_reader(self.poller.fileno(), self.run_ready)
+
+    def run_ready(self) -> None:
+        """One turn of every socket that has something waiting."""
+        self.poller.wait(self.core, 0.0)
+
+    def beat(self, monotonic_ns: int) -> None:
+        """Tell that this process lives, and adopt new tables even without traffic."""
+        self.region.heartbeat_ns = monotonic_ns
+        self.core.refresh()
+
+    def stop(self) -> None:
+        """Stop serving at the end of the batch; what is queued waits for whoever comes next on the same sockets."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.poller.fileno())
+            self._loop = None
+        for sock in self.sockets:
+            if self.region.state == "serving":
+                self.poller.remove_socket(sock)
+        self.region.state = "stopped"
+
+    def detach(self) -> None:
+        """Stop, give up the tables and close the epoll descriptor."""
+        self.stop()
+        self.region.forget_tables()
+        self.poller.close()
