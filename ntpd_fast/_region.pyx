@@ -179,6 +179,15 @@ cdef class ControlRegion:
             ref_repair(&self.region.reference)
         ref_read(&self.region.reference, &self.page, &sequence)
 
+    def attach_read_only(self):
+        """Read the current page without touching the latch, whatever this mapping could do."""
+        cdef uint64_t sequence = UINT64_MAX
+        ref_read(&self.region.reference, &self.page, &sequence)
+
+    def peek(self):
+        """Some fields of the page read last, spread over its length: mono epoch, refid, reference time, base frequency."""
+        return self.page.mono_epoch, self.page.refid, self.page.ref_time_ns, self.page.base_freq_ppm
+
     @property
     def hash_seed(self):
         return self.region.hash_seed

@@ -1,0 +1,278 @@
+"""The engine on real sockets: what goes out, from where, with which stamps, and what it may never do per packet."""
+
+import ipaddress
+import re
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ntpd_fast
+from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
+
+SO_TIMESTAMPING = 37
+RX_SOFTWARE, SOFTWARE = 1 << 3, 1 << 4
+IP_PKTINFO = 8
+REQUEST = bytes([0x23, 0, 6, 32]) + bytes(36) + bytes(range(1, 9))
+NTP_UNIX = 2208988800
+
+
+def page(**changes: Any) -> ReferencePage:
+    now = time.time_ns()
+    local = ReferencePage(
+        local=True, local_activated=True, precision=-25, local_ref_time_ns=now, map_raw_ns=now, unsync_since_ns=now
+    )
+    return replace(local, **changes)
+
+
+class Server:
+    """An engine on ephemeral loopback ports, driven by the test itself."""
+
+    def __init__(self, *addresses: str, stale_s: float = 0.25, rx_stamps: bool = True) -> None:
+        self.shared = Shared.create(SharedPlan(1))
+        rules = AccessTable()
+        rules.set(ipaddress.ip_network("127.0.0.0/8"), True)
+        rules.set(ipaddress.ip_network("::1"), True)
+        self.shared.write_table("access", rules.compile())
+        self.shared.publish_reference(page())
+        self.sockets = []
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            sock.bind((address, 0))
+            sock.setblocking(False)
+            if rx_stamps:
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
+            self.sockets.append(sock)
+        self.engine = Engine(self.sockets, self.shared, 0, stale_s=stale_s)
+        self.engine.start()
+
+    @property
+    def ports(self) -> list[int]:
+        return [sock.getsockname()[1] for sock in self.sockets]
+
+    def counter(self, name: str) -> int:
+        return self.shared.counters()[name]
+
+    def close(self) -> None:
+        self.engine.detach()
+        for sock in self.sockets:
+            sock.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server("127.0.0.1", "::1")
+    yield made
+    made.close()
+
+
+def client(address: str = "127.0.0.1") -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.bind((address, 0))
+    sock.settimeout(1)
+    return sock
+
+
+def stamp_ns(packet: bytes, offset: int) -> int:
+    seconds, fraction = struct.unpack_from("!II", packet, offset)
+    return (seconds - NTP_UNIX) * 10**9 + (fraction * 10**9 >> 32)
+
+
+@pytest.mark.parametrize(("index", "address"), [(0, "127.0.0.1"), (1, "::1")])
+def test_an_answer_lies_between_sending_and_receiving(server: Server, index: int, address: str) -> None:
+    with client(address) as sock:
+        before = time.time_ns()
+        sock.sendto(REQUEST, (address, server.ports[index]))
+        server.engine.serve(0.1)
+        answer, sender = sock.recvfrom(2000)
+        after = time.time_ns()
+    assert sender[:2] == (address, server.ports[index])
+    assert answer[24:32] == REQUEST[40:48]
+    assert before - 100 <= stamp_ns(answer, 32) <= stamp_ns(answer, 40) <= after + 20_000
+    assert server.counter("ntp_kernel_rx_timestamps") == 1
+    assert server.counter("ntp_hits") == 1
+    assert server.shared.outcomes()[0] == 1
+
+
+def test_the_receive_stamp_is_the_kernels_not_the_wakeups(server: Server) -> None:
+    with client() as sock:
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        sent = time.time_ns()
+        time.sleep(0.05)
+        server.engine.serve(0.1)
+        answer = sock.recv(2000)
+    assert stamp_ns(answer, 32) <= sent + 10**6
+    assert stamp_ns(answer, 40) >= sent + 45 * 10**6
+
+
+def test_without_kernel_stamps_the_daemons_clock_serves() -> None:
+    server = Server("127.0.0.1", rx_stamps=False)
+    with client() as sock:
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.1)
+        assert len(sock.recv(2000)) == 48
+    assert server.counter("ntp_daemon_rx_timestamps") == 1
+    server.close()
+
+
+def test_a_wildcard_socket_answers_from_the_address_that_was_asked() -> None:
+    server = Server("0.0.0.0")
+    with client() as sock:
+        for last in (1, 2, 77):
+            sock.sendto(REQUEST, (f"127.0.0.{last}", server.ports[0]))
+            server.engine.serve(0.1)
+            assert sock.recvfrom(2000)[1] == (f"127.0.0.{last}", server.ports[0])
+    server.close()
+
+
+def test_a_full_queue_is_answered_in_turns(server: Server) -> None:
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for _ in range(100):
+            sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.05)
+        stamps = [stamp_ns(sock.recv(2000), 40) for _ in range(100)]
+    assert stamps == sorted(stamps)
+    assert len(set(stamps)) == 100
+    assert server.counter("batches") >= 2
+
+
+def test_a_request_that_waited_too_long_is_dropped_and_counted() -> None:
+    server = Server("127.0.0.1", stale_s=0.02)
+    with client() as sock:
+        sock.settimeout(0.1)
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        time.sleep(0.05)
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.05)
+        sock.recv(2000)
+        with pytest.raises(TimeoutError):
+            sock.recv(2000)
+    assert server.shared.outcomes()[9] == 1
+    server.close()
+
+
+def test_nothing_is_taken_while_the_clock_is_stepped(server: Server) -> None:
+    server.shared.publish_reference(page(stepping=True))
+    with client() as sock:
+        sock.settimeout(0.05)
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.05)
+        with pytest.raises(TimeoutError):
+            sock.recv(2000)
+        # The kernel's stamp of the waiting request is from before the step: the daemon's own clock serves it.
+        server.shared.publish_reference(page(step_count=1))
+        server.engine.serve(0.05)
+        assert len(sock.recv(2000)) == 48
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.05)
+        assert len(sock.recv(2000)) == 48
+    assert server.counter("ntp_daemon_rx_timestamps") == 1
+    assert server.counter("ntp_kernel_rx_timestamps") == 1
+
+
+def test_cooked_time_is_served(server: Server) -> None:
+    now = time.time_ns()
+    server.shared.publish_reference(page(map_raw_ns=now, map_freq=0.0, map_offset_s=-0.5))
+    with client() as sock:
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.05)
+        answer = sock.recv(2000)
+    for offset in (32, 40):
+        assert abs(stamp_ns(answer, offset) - now - 500_000_000) < 50_000_000
+
+
+def test_new_access_rules_reach_a_running_engine(server: Server) -> None:
+    with client() as sock:
+        sock.settimeout(0.05)
+        server.shared.write_table("access", AccessTable().compile())
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.02)
+        with pytest.raises(TimeoutError):
+            sock.recv(2000)
+    assert server.shared.worker(0).used_version("access") == 2
+    assert server.shared.outcomes()[4] == 1
+
+
+def test_a_damaged_access_table_answers_nobody(server: Server) -> None:
+    server.shared.write_table("access", b"\xff" * 4096)
+    assert not server.engine.core.refresh()
+    with client() as sock:
+        sock.settimeout(0.05)
+        sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.02)
+        with pytest.raises(TimeoutError):
+            sock.recv(2000)
+
+
+@pytest.mark.parametrize("size", [0, 1, 47, 1141, 1152, 1153, 9000])
+def test_datagrams_of_odd_sizes_are_counted_and_dropped(server: Server, size: int) -> None:
+    with client() as sock:
+        sock.sendto(bytes(size), ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.02)
+    assert server.shared.outcomes()[1] == 1
+
+
+def test_what_is_queued_survives_a_change_of_engines(server: Server) -> None:
+    with client() as sock:
+        server.engine.detach()
+        for _ in range(50):
+            sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine = Engine(server.sockets, server.shared, 0)
+        server.engine.start(drain=True)
+        server.engine.serve(0.05)
+        for _ in range(50):
+            assert len(sock.recv(2000)) == 48
+
+
+def test_no_python_object_is_made_per_packet(server: Server) -> None:
+    """Served packets leave the interpreter's count of allocated blocks where it was."""
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        target = ("127.0.0.1", server.ports[0])
+
+        def burst() -> int:
+            for _ in range(200):
+                sock.sendto(REQUEST, target)
+            before = sys.getallocatedblocks()
+            server.engine.run_ready()
+            server.engine.run_ready()
+            return sys.getallocatedblocks() - before
+
+        burst()
+        grown = [burst() for _ in range(50)]
+    assert max(grown) <= 2      # the list of ready descriptors that comes back, once
+    assert server.counter("ntp_hits") >= 50 * 200 * 0.9
+
+
+NOGIL = {
+    "_udp": ["run_batch", "run_turn", "poll_turns", "read_control", "refresh_tables"],
+    "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
+}
+
+
+@pytest.mark.parametrize("module", NOGIL)
+def test_the_packet_path_has_no_python_interaction(module: str) -> None:
+    """The generated C of every function of the packet path calls nothing of the interpreter."""
+    source = (Path(ntpd_fast.__file__).parent / f"{module}.c").read_text()
+    for name in NOGIL[module]:
+        found = re.search(rf"^static [^;{{]*__pyx_f_9ntpd_fast_\d+{module}_{name}\([^;{{]*\) {{\n(.*?)^}}", source,
+                          re.MULTILINE | re.DOTALL)
+        assert found, name
+        calls = set(re.findall(r"\b(Py[A-Z_]\w+|__Pyx_\w+|__pyx_pw_\w+)\s*\(", found.group(1)))
+        assert not calls - {"__Pyx_RefNannyDeclarations"}, (name, calls)

@@ -1,0 +1,153 @@
+"""Shared memory: the latch under a writer that dies or is slow, tables, and who may write what."""
+
+import os
+import random
+import signal
+import struct
+import time
+
+import pytest
+
+from ntpd_fast._region import ControlRegion, Mapping
+from ntpd_fast.server.shared import WORKERS_MAX, ReferencePage, Shared, SharedPlan
+
+PLAN = SharedPlan(2, table_bytes={"access": 8192, "keys": 4096, "peers": 4096, "serving": 4096})
+
+# offsets in the control region: header 64 bytes, 4 table entries of 32, then the latch (64 bytes, 2 slots of 512)
+LATCH = 64 + 4 * 32
+SLOTS = LATCH + 64
+
+
+def sequence(shared: Shared) -> int:
+    return shared.control.sequence
+
+
+def test_a_published_page_is_in_both_slots() -> None:
+    shared = Shared.create(PLAN)
+    shared.publish_reference(ReferencePage(refid=0x01020304, precision=-25))
+    mapping = Mapping(shared.control_fd, 4096, False)
+    assert sequence(shared) % 2 == 0
+    assert mapping.read(SLOTS, 512) == mapping.read(SLOTS + 512, 512)
+    assert struct.unpack_from("=I", mapping.read(SLOTS, 8), 4)[0] == 0x01020304
+
+
+def crash_points() -> list[tuple[int, int, int]]:
+    """(sequence parity, content of slot 0, content of slot 1) at each moment a writer can die; old page 1, new 2."""
+    return [(1, 1, 1), (1, 99, 1), (1, 2, 1), (0, 2, 1), (0, 2, 99)]
+
+
+@pytest.mark.parametrize(("odd", "slot0", "slot1"), crash_points())
+def test_a_new_writer_repairs_the_latch_of_one_that_died(odd: int, slot0: int, slot1: int) -> None:
+    fd = os.memfd_create("latch")
+    size = ControlRegion.plan({})
+    os.ftruncate(fd, size)
+    mapping = Mapping(fd, size, True)
+    region = ControlRegion(mapping)
+    region.create(1, {})
+    region.publish(ReferencePage())
+    start = region.sequence
+    mapping.write(LATCH, struct.pack("=Q", start + odd))
+    mapping.write(SLOTS, bytes([slot0]) * 512)
+    mapping.write(SLOTS + 512, bytes([slot1]) * 512)
+    stable = bytes([slot1 if odd else slot0]) * 512
+    heir = ControlRegion(mapping)
+    heir.attach()
+    assert heir.sequence % 2 == 0
+    assert mapping.read(SLOTS, 512) == stable
+    assert mapping.read(SLOTS + 512, 512) == stable
+    os.close(fd)
+
+
+def test_readers_see_no_torn_page_while_a_writer_is_killed_again_and_again() -> None:
+    """A page is written with one number in all its fields; every read must find them equal."""
+    shared = Shared.create(PLAN)
+    shared.publish_reference(ReferencePage(mono_epoch=1, refid=1))
+    deadline = time.monotonic() + 1.5
+    reads = 0
+    rng = random.Random(5)
+    while time.monotonic() < deadline:
+        pid = os.fork()
+        if pid == 0:
+            shared.enter_control()
+            number = 1
+            while True:
+                number = number % 0xFFFF + 1
+                shared.publish_reference(
+                    ReferencePage(mono_epoch=number, refid=number, ref_time_ns=number, base_freq_ppm=float(number))
+                )
+        until = time.monotonic() + rng.uniform(0.002, 0.02)
+        while time.monotonic() < until:
+            region = shared.control
+            region.attach_read_only()
+            epoch, refid, ref_time_ns, base = region.peek()
+            assert epoch == refid
+            assert ref_time_ns in (0, epoch)
+            assert base in (0.0, epoch)
+            reads += 1
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert reads > 1000
+
+
+def test_only_the_owner_can_write() -> None:
+    shared = Shared.create(PLAN)
+    with pytest.raises(OSError, match="map"):
+        Mapping(shared.control_fd, 4096, True)      # sealed: the first writable mapping stays the only one
+    pid = os.fork()
+    if pid == 0:
+        shared.enter_worker(1)
+        failures = 0
+        for attempt in (
+            lambda: shared.publish_reference(ReferencePage()),
+            lambda: setattr(shared.worker(0), "heartbeat_ns", 1),
+            lambda: setattr(shared.worker(0), "state", "serving"),
+            lambda: shared.control.write_table("access", b"x"),
+            lambda: shared.control.bump_log_reset(),
+        ):
+            try:
+                attempt()
+            except ValueError:
+                failures += 1
+        shared.worker(1).heartbeat_ns = 77
+        os._exit(failures)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    assert shared.worker(1).heartbeat_ns == 77
+    assert shared.worker(1).generation == 1
+    assert shared.worker(0).generation == 0
+
+
+def test_a_table_has_versions_and_a_bound() -> None:
+    shared = Shared.create(PLAN)
+    assert shared.control.read_table("access") is None
+    assert shared.write_table("access", b"first") == 1
+    assert shared.write_table("access", b"second") == 2
+    table = shared.control.read_table("access")
+    assert table is not None
+    assert table.startswith(b"second")
+    full = b"x" * shared.control.table_capacity("access")
+    shared.write_table("access", full)
+    with pytest.raises(ValueError, match="there is room for"):
+        shared.write_table("access", full + b"x")
+
+
+def test_a_copy_that_a_worker_reads_is_not_overwritten() -> None:
+    shared = Shared.create(PLAN)
+    for _ in range(3):
+        shared.write_table("access", b"x")
+    with pytest.raises(BlockingIOError):
+        shared.control.write_table("access", b"y", [1])     # version 4 goes where version 1 was
+    assert shared.control.write_table("access", b"y", [2, 3]) == 4
+
+
+def test_the_number_of_workers_is_bounded() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        Shared(SharedPlan(WORKERS_MAX + 1))
+
+
+def test_a_foreign_region_is_refused() -> None:
+    fd = os.memfd_create("foreign")
+    os.ftruncate(fd, ControlRegion.plan({}))
+    region = ControlRegion(Mapping(fd, ControlRegion.plan({}), True))
+    with pytest.raises(ValueError, match="not a control region"):
+        region.attach()
+    os.close(fd)
