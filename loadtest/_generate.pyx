@@ -664,8 +664,9 @@ cdef int run_slice(generator *g, plan *w) noexcept nogil:
         if sending:
             count = BATCH
             if w.pace.gap_ns > 0.0:
-                g.counters[SKIPPED] += pacer_catch_up(&w.pace, <double>(now - w.start_ns)) * w.burst *
-                g.segments if w.burst <= BATCH:
+                g.counters[SKIPPED] += (
+                    pacer_catch_up(&w.pace, <double>(now - w.start_ns)) * w.burst * g.segments)
+                if w.burst <= BATCH:
                     count = BATCH // w.burst
                 count = pacer_due(&w.pace, <double>(now - w.start_ns), count) * w.burst
             if w.window != 0:

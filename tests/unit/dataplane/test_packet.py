@@ -42,9 +42,14 @@ def ask(server: PacketServer, request: bytes, *, rx_ns: int = T0, tx_ns: int = T
     return answer
 
 
+FIELDS = (
+    "first", "stratum", "poll", "precision", "root_delay", "root_dispersion", "refid", "reference", "origin", "receive",
+    "transmit",
+)
+
+
 def fields(packet: bytes) -> dict[str, int]:
-    names = "first stratum poll precision root_delay root_dispersion refid reference origin receive transmit".split()
-    return dict(zip(names, struct.unpack("!BBbbIIIQQQQ", packet[:48]), strict=True))
+    return dict(zip(FIELDS, struct.unpack("!BBbbIIIQQQQ", packet[:48]), strict=True))
 
 
 CLIENT = bytes.fromhex(VECTORS["packets_fixed"]["client_v4_minimal"])
