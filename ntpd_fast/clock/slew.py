@@ -193,7 +193,7 @@ class SlewEngine:
         limit = self._limits.max_frequency_ppm
         total_ppm = min(max(self._base_ppm + slew * (1e6 - self._base_ppm), -limit), limit)
         total_ppm = self._driver.set_frequency_ppm(total_ppm)
-        rate = (total_ppm - self._base_ppm) / (1e6 - self._base_ppm)
+        rate = (total_ppm - self._base_ppm) / (1e6 - total_ppm)
 
         self._change_error_s = abs(old.rate - rate) * self._limits.frequency_change_delay_s
         self._mapping = Mapping(now_ns, rate, pending_s)
