@@ -1,0 +1,83 @@
+"""The RX→TX timestamp map of interleaved mode (RFC 9769): what was really sent for a receive timestamp we served.
+
+A ring of the latest saved exchanges in memory given by the caller, found through hash chains from newest to oldest:
+a pair lives until exactly `capacity` newer ones were saved, finding one costs two cache lines (both can be
+prefetched), saving one costs one. Nothing has to be sorted, so receive times may come out of order.
+At most 24 bytes a pair. One writer; a reader of another process uses tsmap_held only.
+
+Times are NTP64; the source of a transmit time is 2 bits kept for the caller (STAMP_* of `_packet.pxd`).
+`tsmap` is a view: pointers of one process, made by tsmap_attach and cheap to make again.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    TSMAP_MAGIC = 0x504D5354            # "TSMP"
+    TSMAP_VERSION = 1
+    TSMAP_PAIRS_MAX = 16777216          # 2^24, chrony's bound
+
+ctypedef struct ts_pair:
+    uint64_t rx                 # as served
+    int32_t tx_offset_ns        # of the transmit time from rx
+    uint16_t slew_epoch         # when it was saved
+    uint16_t flags              # disabled, tx known, 2 bits of source, 12 of the client's hash
+
+ctypedef struct tsmap_header:
+    uint32_t magic
+    uint32_t version
+    uint32_t capacity
+    uint32_t count
+    uint32_t newest             # position of the last saved pair
+    uint32_t since_trim         # pairs saved since the backward step of trim_rx; `capacity`: none that matters
+    uint64_t trim_rx            # of the older pairs, those with a later rx are dead
+    uint64_t seed
+    uint64_t reserved[3]
+
+ctypedef struct tsmap:
+    tsmap_header *header        # NULL: no map; nothing is kept or found
+    ts_pair *pairs
+    uint32_t *links             # by position: the next older pair of the chain
+    uint32_t *heads             # by hash: the newest pair of the chain
+    uint32_t capacity
+
+ctypedef struct ts_found:
+    uint64_t tx
+    uint32_t position
+    int source
+
+# Bytes of a map of this many pairs.
+cdef uint64_t tsmap_size(uint32_t pairs) noexcept nogil
+
+# Lay out zeroed, 64-byte aligned memory of at least tsmap_size bytes; false when an argument is out of its range.
+cdef bint tsmap_init(void *memory, uint64_t size, uint32_t pairs, uint64_t seed) noexcept nogil
+
+# Fill in the view of a map made by tsmap_init, perhaps by a process that is gone; false when it is not one.
+# NULL memory makes the view of no map.
+cdef bint tsmap_attach(tsmap *map, void *memory, uint64_t size) noexcept nogil
+
+# The two stages of prefetching: the chain of `rx` (a request's origin timestamp), then its newest pair.
+cdef void tsmap_prefetch(const tsmap *map, uint64_t rx) noexcept nogil
+cdef void tsmap_prefetch_pair(const tsmap *map, uint64_t rx) noexcept nogil
+
+# Whether `rx` was saved once, for this client (its clientlog hash), with a transmit time, and not used yet.
+cdef bint tsmap_get(const tsmap *map, uint64_t rx, uint64_t client, ts_found *found) noexcept nogil
+
+# Use up what tsmap_get just found.
+cdef void tsmap_disable(tsmap *map, const ts_found *found) noexcept nogil
+
+# Remember the answer sent at `tx` (0: unknown) for a request served as received at `rx` (0: ignored).
+# An rx that is there already disables the pair instead of making a second one.
+cdef void tsmap_save(tsmap *map, uint64_t rx, uint64_t tx, int source, uint64_t client,
+                     uint16_t slew_epoch) noexcept nogil
+
+# A later, better transmit time for `rx`: accepted (true) when 0 … 1 s after the one known. If the clock was adjusted
+# once since the save, that adjustment's `last_doffset_ns` (o = −θ) is added back first, so that rx and tx are
+# readings of one clock; more than once: refused.
+cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_t slew_epoch,
+                       int64_t last_doffset_ns) noexcept nogil
+
+# Forget everything: the clock was stepped by an unknown amount. Costs the same whatever the capacity.
+cdef void tsmap_clear(tsmap *map) noexcept nogil
+
+# Pairs held; in `span_s` the time from the oldest to the newest.
+cdef uint32_t tsmap_held(const tsmap *map, double *span_s) noexcept nogil
