@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ntpd_fast._aead import Aead, key_size, nonce_size, siv_seal
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "aead_vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "aead_vectors.json").read_text())
 SIV, GCM_SIV = 15, 30
 
 

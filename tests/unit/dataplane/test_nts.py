@@ -9,7 +9,7 @@ import pytest
 
 from ntpd_fast._aead import Aead
 from ntpd_fast._nts import KeyRing, Responder
-from tests.unit.nts_packets import (
+from tests.nts_packets import (
     AUTH,
     COOKIE,
     HEADER,
@@ -23,7 +23,7 @@ from tests.unit.nts_packets import (
     request,
 )
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "ntp_vectors.json").read_text())["nts_ntp"]
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "ntp_vectors.json").read_text())["nts_ntp"]
 SIV, GCM_SIV = 15, 30
 SIZES = {SIV: 32, GCM_SIV: 16}
 RESPONSE_HEAD = bytes([0x24, 5, 6, 0xE7]) + bytes(44)
