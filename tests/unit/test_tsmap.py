@@ -361,5 +361,5 @@ def test_a_map_of_garbage_is_harmless(capacity: int, times: list[int]) -> None:
     saved = TimestampMap(memory)
     for rx in times:
         saved.get(rx, ALICE)
-        saved.save(rx, rx + 100, DAEMON, ALICE, 0)
+        saved.save(rx, (rx + 100) % 2**64, DAEMON, ALICE, 0)
     assert saved.held()[0] <= capacity
