@@ -6,11 +6,17 @@ shard is made; nothing grows, nothing is rehashed. Zeroed memory below the heade
 one costs nothing to initialise. The reader of another process may see a record half updated (a counter one hit old),
 never one that mixes two addresses.
 
+Counters are reset (`clients -r`) without writing into another's shard: control publishes a reset state, and whoever
+next counts a request of a record, or reads it, takes older hits and drops as 0. The state is 64 bits: the new
+generation (16), the one before (16) and a boundary (32); the new one holds for records below the boundary, the one
+before for the rest, so that a list that is reported page by page is reset page by page. Shards are numbered through:
+`base` is the number of records in the shards before.
+
 Time is the NTP64 time of the packet; the log keeps 1/16 s ticks of it. `clientlog` is a view: pointers of one
 process into shared memory, made by clientlog_attach and cheap to make again.
 """
 
-from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._addr cimport ntp_addr
 from ntpd_fast._random cimport rng_buf
@@ -36,10 +42,11 @@ ctypedef struct client_record:
     uint8_t bytes[16]           # the address, aggregated; IPv4 in the first 4 bytes
     uint32_t last_hit[3]        # ticks, by service; 0: never
     uint32_t hits[3]
-    uint32_t generation         # of the last reset seen; hits and drops count from there
     uint16_t drops[3]           # stay at 65535
     uint16_t tokens[3]
+    uint16_t generation         # of the last reset seen: hits and drops count from there
     uint16_t occupancy          # odd while the record changes hands
+    uint16_t reserved
     int8_t rate[3]              # −4·log2 of the interval in seconds; CLIENTLOG_RATE_INVALID
     int8_t timeout_rate         # the same, of NTP requests that follow a dropped one
     uint8_t drop_flags          # bit by service: the last request was dropped
@@ -79,7 +86,9 @@ ctypedef struct clientlog:
     clientlog_header *header    # NULL: `noclientlog`
     client_block *blocks
     uint32_t block_count
-    uint32_t generation         # current reset generation, from control's page; set it before each batch
+    uint32_t boundary           # local to this shard; with the generations below and from it: clientlog_set_reset
+    uint16_t generation_below
+    uint16_t generation_from
     uint64_t mask6[2]           # in memory order
     client_limit limits[3]
 
@@ -99,6 +108,13 @@ cdef bint clientlog_attach(clientlog *log, void *memory, uint64_t size) noexcept
 cdef void clientlog_set_limit(clientlog *log, int service, bint enabled, int interval, int burst, int leak,
                               int kod) noexcept nogil
 
+# Take over the reset state; before each batch.
+cdef inline void clientlog_set_reset(clientlog *log, uint64_t state, uint32_t base) noexcept nogil:
+    cdef uint32_t boundary = state
+    log.boundary = boundary - base if boundary > base else 0
+    log.generation_below = state >> 48
+    log.generation_from = state >> 32
+
 # The two stages of prefetching a batch: hash every source first, then find every record, then serve.
 cdef uint64_t clientlog_prefetch(const clientlog *log, const ntp_addr *addr) noexcept nogil
 cdef void clientlog_prefetch_record(const clientlog *log, uint64_t hash) noexcept nogil
@@ -113,8 +129,12 @@ cdef int32_t clientlog_hit(clientlog *log, const ntp_addr *addr, uint64_t hash, 
 # LIMIT_*: what to do with the request just counted. Takes at most one random byte; without one nothing leaks.
 cdef int clientlog_limit(clientlog *log, int32_t index, int service, rng_buf *rng) noexcept nogil
 
-# Copy record `index` (0 … 16 · blocks − 1) for a report; false when it is free or changing hands.
+# Copy record `index` (0 … 16 · blocks − 1) for a report; false when it is free or changing hands. Hits and drops of
+# before the reset that holds for it come out as 0.
 cdef bint clientlog_read(const clientlog *log, uint64_t index, client_record *out) noexcept nogil
+
+# Index of the record of an address, −1: none. For reports.
+cdef int64_t clientlog_find(const clientlog *log, const ntp_addr *addr) noexcept nogil
 
 # log2 s as reported, 127: unknown.
 cdef int clientlog_interval(int rate) noexcept nogil

@@ -6,7 +6,7 @@ holds, no access outside it; an update interrupted by the writer's death leaves 
 
 from collections import namedtuple
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -219,6 +219,11 @@ cdef inline uint64_t _total_hits(const client_record *record) noexcept nogil:
     return <uint64_t> record.hits[0] + record.hits[1] + record.hits[2]
 
 
+cdef inline uint16_t _generation(const clientlog *log, uint32_t index) noexcept nogil:
+    """The reset that holds for a record."""
+    return log.generation_below if index < log.boundary else log.generation_from
+
+
 cdef uint32_t _insert(clientlog *log, uint32_t index, uint32_t index2, uint16_t tag, const uint64_t *key,
                       uint32_t family, uint32_t ticks) noexcept nogil:
     """Index of a fresh record in the emptier block, or in place of the older of the two least recently used."""
@@ -255,7 +260,7 @@ cdef uint32_t _insert(clientlog *log, uint32_t index, uint32_t index2, uint16_t 
     cl_release()
     memcpy(record.bytes, key, 16)
     record.family = family
-    record.generation = log.generation
+    record.generation = _generation(log, index * CLIENTLOG_WAYS + way)
     record.drop_flags = 0
     record.timeout_rate = CLIENTLOG_RATE_INVALID
     for service in range(SERVICES):
@@ -272,6 +277,15 @@ cdef uint32_t _insert(clientlog *log, uint32_t index, uint32_t index2, uint16_t 
 
 cdef inline client_record *_record(const clientlog *log, uint32_t index) noexcept nogil:
     return &log.blocks[index >> 4].records[index & 15]
+
+
+cdef inline void _reset(const clientlog *log, client_record *record, uint32_t index) noexcept nogil:
+    """Zero what was counted before the reset that holds for this record."""
+    cdef uint16_t generation = _generation(log, index)
+    if <int16_t> (generation - record.generation) > 0:
+        record.generation = generation
+        memset(record.hits, 0, sizeof(record.hits))
+        memset(record.drops, 0, sizeof(record.drops))
 
 
 cdef void _update(clientlog *log, client_record *record, int service, uint32_t ticks) noexcept nogil:
@@ -381,10 +395,7 @@ cdef int32_t clientlog_hit(clientlog *log, const ntp_addr *addr, uint64_t hash, 
         _touch(&log.blocks[block], way)
         index = block * CLIENTLOG_WAYS + way
     record = _record(log, index)
-    if record.generation != log.generation:
-        record.generation = log.generation
-        memset(record.hits, 0, sizeof(record.hits))
-        memset(record.drops, 0, sizeof(record.drops))
+    _reset(log, record, index)
     _update(log, record, service, ticks)
     return index
 
@@ -431,7 +442,27 @@ cdef bint clientlog_read(const clientlog *log, uint64_t index, client_record *ou
     before = cl_load16(&record.occupancy)
     memcpy(out, record, sizeof(client_record))
     cl_acquire()
-    return before & 1 == 0 and cl_load16(&record.occupancy) == before
+    if before & 1 or cl_load16(&record.occupancy) != before:
+        return False
+    _reset(log, out, index)
+    return True
+
+
+cdef int64_t clientlog_find(const clientlog *log, const ntp_addr *addr) noexcept nogil:
+    cdef uint64_t key[2]
+    cdef uint64_t hash
+    cdef uint32_t block
+    cdef int way
+    if log.header == NULL:
+        return -1
+    _key(log, addr, key)
+    hash = _hash(log, key, addr.family)
+    block = _first(log, hash)
+    way = _find(&log.blocks[block], _tag(hash), key, addr.family)
+    if way < 0:
+        block = _second(log, hash)
+        way = _find(&log.blocks[block], _tag(hash), key, addr.family)
+    return <int64_t> block * CLIENTLOG_WAYS + way if way >= 0 else -1
 
 
 cdef int clientlog_interval(int rate) noexcept nogil:
@@ -478,20 +509,25 @@ ClientRecord = namedtuple("ClientRecord", "address hits drops interval_log2 time
 
 
 cdef class ClientLogReader:
-    """A shard as reports read it, perhaps while its writer works on it. Raises ValueError when it is none."""
+    """A shard as reports read it, perhaps while its writer works on it. Raises ValueError when it is none.
+
+    `base` is the number of records in the shards before it. Reset states are explained in `_clientlog.pxd`.
+    """
 
     cdef clientlog _log
     cdef const unsigned char[::1] _memory
+    cdef readonly uint32_t base
 
-    def __init__(self, const unsigned char[::1] memory):
+    def __init__(self, const unsigned char[::1] memory, uint32_t base=0):
         if memory.shape[0] == 0 or not clientlog_attach(&self._log, <void *> &memory[0], memory.shape[0]):
             raise ValueError("not a client log shard of this version")
         self._memory = memory
+        self.base = base
 
     @property
     def capacity(self) -> int:
         """Number of records, used or not."""
-        return <uint64_t> self._log.block_count * CLIENTLOG_WAYS
+        return self._log.block_count * CLIENTLOG_WAYS
 
     @property
     def used(self) -> int:
@@ -503,21 +539,38 @@ cdef class ClientLogReader:
         """Records replaced while in use."""
         return self._log.header.evictions
 
-    def read(self, uint64_t index, uint32_t generation, uint64_t ntp_time) -> ClientRecord | None:
-        """Record `index` at NTP64 `ntp_time`, None when it is free or just changing hands.
+    def next(self, uint32_t index, uint32_t hits_min, uint64_t reset_state) -> int:
+        """The first record from `index` on in use with at least `hits_min` hits of one service; capacity: none."""
+        cdef client_record record
+        cdef uint32_t capacity = self._log.block_count * CLIENTLOG_WAYS
+        cdef bint found = False
+        clientlog_set_reset(&self._log, reset_state, self.base)
+        with nogil:
+            while index < capacity and not found:
+                found = clientlog_read(&self._log, index, &record) and (
+                    record.hits[0] >= hits_min or record.hits[1] >= hits_min or record.hits[2] >= hits_min)
+                index += not found
+        return index if found else capacity
 
-        Hits and drops of before the reset `generation` are 0.
-        """
+    def find(self, bytes address) -> int | None:
+        """Index of the record of an address (4 or 16 bytes)."""
+        cdef ntp_addr addr
+        cdef int64_t index
+        _addr_of(address, &addr)
+        index = clientlog_find(&self._log, &addr)
+        return index if index >= 0 else None
+
+    def read(self, uint64_t index, uint64_t reset_state, uint64_t ntp_time) -> ClientRecord | None:
+        """Record `index` at NTP64 `ntp_time`, None when it is free or just changing hands."""
         cdef client_record record
         cdef uint32_t ticks = clientlog_ticks(&self._log, ntp_time)
-        cdef bint current
+        clientlog_set_reset(&self._log, reset_state, self.base)
         if not clientlog_read(&self._log, index, &record):
             return None
-        current = record.generation == generation
         return ClientRecord(
             record.bytes[: 4 if record.family == FAMILY_IPV4 else 16],
-            tuple([record.hits[i] if current else 0 for i in range(SERVICES)]),
-            tuple([record.drops[i] if current else 0 for i in range(SERVICES)]),
+            tuple([record.hits[i] for i in range(SERVICES)]),
+            tuple([record.drops[i] for i in range(SERVICES)]),
             tuple([clientlog_interval(record.rate[i]) for i in range(SERVICES)]),
             clientlog_interval(record.timeout_rate),
             tuple([(ticks - record.last_hit[i]) >> 4 if record.last_hit[i] else -1 for i in range(SERVICES)]),
@@ -552,9 +605,9 @@ cdef class ClientLogWriter:
             raise ValueError("no such service")
         clientlog_set_limit(&self._log, service, True, interval, burst, leak, kod)
 
-    def set_generation(self, uint32_t generation) -> None:
-        """Take over control's reset generation."""
-        self._log.generation = generation
+    def set_reset(self, uint64_t state, uint32_t base=0) -> None:
+        """Take over control's reset state; `base` is the number of records in the shards before."""
+        clientlog_set_reset(&self._log, state, base)
 
     def feed_random(self, bytes random) -> None:
         """Make these bytes (at most 65536) the next random ones."""

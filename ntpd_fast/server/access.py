@@ -13,16 +13,18 @@ number of nodes a builder takes and by the bytes a compiled table may have; the 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-IPAddress = IPv4Address | IPv6Address
+from ntpd_fast.config.model import AccessRule, IPAddress
+
 IPNetwork = IPv4Network | IPv6Network
 
 # A node with children takes about 300 bytes, one without 50: some 60 MiB at the bound, which is
 # 40,000 or more scattered IPv4 networks.
 NODES_MAX = 262_144
-TABLE_SIZE_MAX = 16 * 1024 * 1024
+TABLE_SIZE_MAX = 4 << 20
 
 _MAGIC = 0x4343414E
 _VERSION = 1
@@ -58,6 +60,28 @@ class AccessTable:
         self._nodes_max = nodes_max
         self._nodes = 2
 
+    @classmethod
+    def from_rules(cls, rules: Iterable[AccessRule], nodes_max: int = NODES_MAX) -> AccessTable:
+        """The table of a configuration. Raises AccessTableFull naming the line of the rule that does not fit."""
+        table = cls(nodes_max)
+        for rule in rules:
+            try:
+                table.set_rule(rule)
+            except AccessTableFull as error:
+                raise AccessTableFull(f"{error} {rule.where}") from None
+        return table
+
+    def set_rule(self, rule: AccessRule) -> None:
+        """Apply one rule of the configuration or of a command. Raises ValueError for an impossible prefix."""
+        network: IPNetwork | None
+        if rule.address is None:
+            network = None
+        elif rule.address.version == 4:
+            network = IPv4Network((int(rule.address), rule.prefix_len), strict=False)
+        else:
+            network = IPv6Network((int(rule.address), rule.prefix_len), strict=False)
+        self.set(network, rule.allow, all_below=rule.all)
+
     def set(self, network: IPNetwork | IPAddress | None, allow: bool, *, all_below: bool = False) -> None:
         """Apply one `allow` or `deny` line; `all_below` is its `all`. None is every address of both families.
 
@@ -83,7 +107,7 @@ class AccessTable:
         for nibble in siblings:
             self._assign(self._child(node, nibble), allow, all_below)
 
-    def check(self, address: IPAddress) -> bool:
+    def is_allowed(self, address: IPAddress) -> bool:
         """Whether the address may ask."""
         node = self._roots[address.version]
         allowed = bool(node.state)

@@ -39,9 +39,9 @@ def shard(blocks: int = 4, *, seed: bytes = SEED_WITHOUT_PHASE, ipv6_prefix: int
     return memory
 
 
-def contents(memory: mmap.mmap, *, generation: int = 0, now: int = 0) -> dict[bytes, ClientRecord]:
+def contents(memory: mmap.mmap, *, reset_state: int = 0, now: int = 0) -> dict[bytes, ClientRecord]:
     reader = ClientLogReader(memory)
-    records = [reader.read(index, generation, now) for index in range(reader.capacity)]
+    records = [reader.read(index, reset_state, now) for index in range(reader.capacity)]
     found = {record.address: record for record in records if record is not None}
     assert len(found) == sum(record is not None for record in records)
     return found
@@ -216,7 +216,11 @@ def test_drops_stay_at_their_highest_count() -> None:
     assert contents(memory)[A].drops[NTP] == 65535
 
 
-def test_reset_is_a_generation() -> None:
+def reset_state(new: int, before: int, boundary: int) -> int:
+    return new << 48 | before << 32 | boundary
+
+
+def test_a_reset_is_seen_by_reader_and_writer() -> None:
     memory = shard()
     log = ClientLogWriter(memory)
     log.set_limit(NTP, 3, 1, 1)
@@ -228,14 +232,68 @@ def test_reset_is_a_generation() -> None:
     assert before.hits[NTP] == 4
     assert before.drops[NTP] > 0
     # The reader knows of the reset at once, whether or not the writer has touched the record since.
-    after = contents(memory, generation=1)
+    state = reset_state(1, 0, 64)
+    after = contents(memory, reset_state=state)
     assert after[A].hits == after[A].drops == (0, 0, 0)
     assert after[A].interval_log2 == before.interval_log2
-    log.set_generation(1)
+    log.set_reset(state)
     log.hit(A, NTP, 200 * SECOND)
-    after = contents(memory, generation=1)
+    after = contents(memory, reset_state=state)
     assert after[A].hits == (1, 0, 0)
     assert after[B].hits == (0, 0, 0)
+
+
+def test_a_reset_reaches_up_to_its_boundary() -> None:
+    memory = shard()
+    log = ClientLogWriter(memory)
+    addresses = [bytes([10, 0, 0, i]) for i in range(30)]
+    indexes = {address: log.hit(address, NTP, SECOND) for address in addresses}
+    boundary = sorted(indexes.values())[15]
+    base = 1000
+    state = reset_state(1, 0, base + boundary)
+    log.set_reset(state, base)
+    for address in addresses:
+        log.hit(address, NTP, SECOND)
+    reader = ClientLogReader(memory, base)
+    for index in indexes.values():
+        record = reader.read(index, state, SECOND)
+        assert record is not None
+        assert record.hits[NTP] == (1 if index < boundary else 2)
+    # What the writer has already counted anew is not reset again when the boundary moves on.
+    for index in indexes.values():
+        record = reader.read(index, reset_state(1, 0, base + 64), SECOND)
+        assert record is not None
+        assert record.hits[NTP] == (1 if index < boundary else 0)
+
+
+def test_reset_generations_wrap() -> None:
+    memory = shard()
+    log = ClientLogWriter(memory)
+    for generation in (0x7000, 0xE000, 0x0010):
+        state = reset_state(generation, generation, 0)
+        log.set_reset(state)
+        log.hit(A, NTP, SECOND)
+        assert contents(memory, reset_state=state)[A].hits[NTP] == 1
+
+
+def test_the_reader_finds_records_by_hits_and_by_address() -> None:
+    memory = shard()
+    log = ClientLogWriter(memory)
+    indexes = {}
+    for i in range(20):
+        address = bytes([10, 0, 0, i])
+        for _ in range(i + 1):
+            indexes[address] = log.hit(address, i % 3, SECOND)
+    reader = ClientLogReader(memory)
+    assert all(reader.find(address) == index for address, index in indexes.items())
+    assert reader.find(A) is None
+    for hits_min in (0, 1, 10, 20, 21):
+        found = []
+        index = reader.next(0, hits_min, 0)
+        while index < reader.capacity:
+            found.append(index)
+            index = reader.next(index + 1, hits_min, 0)
+        assert found == sorted(indexes[bytes([10, 0, 0, i])] for i in range(20) if i + 1 >= hits_min)
 
 
 def test_ipv6_addresses_are_aggregated_by_prefix() -> None:

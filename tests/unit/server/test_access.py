@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntpd_fast._access import AccessView
-from ntpd_fast.server.access import AccessTable, AccessTableFull, IPAddress, IPNetwork
+from ntpd_fast.config.model import AccessRule, IPAddress, Where
+from ntpd_fast.server.access import AccessTable, AccessTableFull, IPNetwork
 
 Rule = tuple[IPNetwork | None, bool, bool]
 
@@ -54,9 +55,7 @@ def build(rules: list[Rule]) -> AccessTable:
 
 
 # Few distinct bits, so that rules overlap, nest and overwrite each other.
-v4_numbers = st.one_of(
-    st.sampled_from([0, 0x0A000000, 0x0A0A0A0A, 0xC0A80001, 0xFFFFFFFF]), st.integers(0, 2**32 - 1)
-)
+v4_numbers = st.one_of(st.sampled_from([0, 0x0A000000, 0x0A0A0A0A, 0xC0A80001, 0xFFFFFFFF]), st.integers(0, 2**32 - 1))
 v6_numbers = st.one_of(
     st.sampled_from([0, 1, 0x20010DB8 << 96, (0x20010DB8 << 96) | 0xFF, 2**128 - 1]),
     st.integers(0, 2**128 - 1),
@@ -91,7 +90,7 @@ def test_tree_and_table_answer_as_the_naive_model(rules: list[Rule], probes: lis
             probes = probes + around(network)
     for probe in probes:
         expected = model.check(probe)
-        assert table.check(probe) is expected
+        assert table.is_allowed(probe) is expected
         assert view.check(probe.packed) is expected
     for family in (4, 6):
         assert view.any_allowed(family) is table.any_allowed(family)
@@ -101,7 +100,7 @@ def test_tree_and_table_answer_as_the_naive_model(rules: list[Rule], probes: lis
 
 def test_nothing_is_allowed_without_rules() -> None:
     table = AccessTable()
-    assert not table.check(ip_address("127.0.0.1"))
+    assert not table.is_allowed(ip_address("127.0.0.1"))
     assert not table.any_allowed(4)
     assert not table.any_allowed(6)
     assert not AccessView(table.compile()).check(bytes(16))
@@ -114,21 +113,21 @@ def test_longer_prefix_wins_in_any_order() -> None:
         [(narrow, False, False), (wide, True, False)],
     ):
         table = build(rules)
-        assert table.check(ip_address("10.2.0.1"))
-        assert not table.check(ip_address("10.1.0.1"))
+        assert table.is_allowed(ip_address("10.2.0.1"))
+        assert not table.is_allowed(ip_address("10.1.0.1"))
 
 
 def test_all_overrides_earlier_narrower_rules_only() -> None:
     narrow, wide = ip_network("10.1.0.0/16"), ip_network("10.0.0.0/8")
     table = build([(narrow, False, False), (wide, True, True)])
-    assert table.check(ip_address("10.1.0.1"))
+    assert table.is_allowed(ip_address("10.1.0.1"))
     table.set(narrow, False)
-    assert not table.check(ip_address("10.1.0.1"))
+    assert not table.is_allowed(ip_address("10.1.0.1"))
 
 
 def test_prefixes_of_one_level_overwrite_in_order() -> None:
     table = build([(ip_network("10.0.0.0/8"), True, False), (ip_network("10.0.0.0/7"), False, False)])
-    assert not table.check(ip_address("10.0.0.1"))
+    assert not table.is_allowed(ip_address("10.0.0.1"))
 
 
 def test_a_rule_without_address_is_for_both_families() -> None:
@@ -150,7 +149,7 @@ def test_any_allowed_sees_through_a_root_that_is_overridden_everywhere() -> None
 
 def test_mapped_addresses_are_ipv6() -> None:
     table = build([(ip_network("10.0.0.0/8"), True, False)])
-    assert not table.check(ip_address("::ffff:10.0.0.1"))
+    assert not table.is_allowed(ip_address("::ffff:10.0.0.1"))
 
 
 def test_builder_refuses_what_does_not_fit_and_stays_as_it_was() -> None:
@@ -158,11 +157,37 @@ def test_builder_refuses_what_does_not_fit_and_stays_as_it_was() -> None:
     table.set(ip_address("192.0.2.1"), True)
     with pytest.raises(AccessTableFull, match=r"198\.51\.100\.1/32"):
         table.set(ip_address("198.51.100.1"), True)
-    assert table.check(ip_address("192.0.2.1"))
-    assert not table.check(ip_address("198.51.100.1"))
+    assert table.is_allowed(ip_address("192.0.2.1"))
+    assert not table.is_allowed(ip_address("198.51.100.1"))
     table.set(None, False, all_below=True)
     table.set(ip_address("198.51.100.1"), True)
-    assert table.check(ip_address("198.51.100.1"))
+    assert table.is_allowed(ip_address("198.51.100.1"))
+
+
+def test_rules_of_a_configuration() -> None:
+    table = AccessTable.from_rules(
+        [
+            AccessRule(True, False, ip_address("10.1.2.3"), 8),
+            AccessRule(True, False, ip_address("2001:db8::5"), 32),
+            AccessRule(False, False, ip_address("10.1.0.0"), 16),
+            AccessRule(True, True, ip_address("10.1.2.0"), 24),
+        ]
+    )
+    assert table.is_allowed(ip_address("10.9.9.9"))
+    assert not table.is_allowed(ip_address("10.1.9.9"))
+    assert table.is_allowed(ip_address("10.1.2.9"))
+    assert table.is_allowed(ip_address("2001:db8:ffff::"))
+    assert not table.is_allowed(ip_address("2001:db9::"))
+    table.set_rule(AccessRule(False, True, None, 0))
+    assert not table.any_allowed(4)
+    with pytest.raises(ValueError):
+        table.set_rule(AccessRule(True, False, ip_address("10.1.2.3"), 33))
+
+
+def test_a_configuration_that_does_not_fit_names_the_line() -> None:
+    rule = AccessRule(True, False, ip_address("2001:db8::5"), 128, Where("/etc/ntp.conf", 7))
+    with pytest.raises(AccessTableFull, match=r"2001:db8::5/128.* at line 7 in file /etc/ntp\.conf"):
+        AccessTable.from_rules([rule], nodes_max=10)
 
 
 def test_compiled_size_is_bounded() -> None:
