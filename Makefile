@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test lint bench sim clean
+.PHONY: deps build debug run test lint bench bench-quick sim clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -28,6 +28,14 @@ lint: build
 
 test: build
 	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/system tests/fuzz
+
+# Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 15 minutes.
+bench: build
+	$(PY) -m tests.bench
+
+# A minute's look at the same.
+bench-quick: build
+	$(PY) -m tests.bench --quick
 
 clean:
 	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html loadtest/*.so loadtest/_*.c loadtest/_*.html

@@ -18,9 +18,7 @@ def from_nonce(value: int, seed: int) -> tuple[int, int]:
 def bucket(value_ns: int) -> int:
     """Index of the histogram's bucket for a magnitude."""
 
-def due_times(
-    rate: float, count: int, *, burst: int = 1, poisson: bool = False, seed: int = 1
-) -> list[float]:
+def due_times(rate: float, count: int, *, burst: int = 1, poisson: bool = False, seed: int = 1) -> list[float]:
     """The first `count` due times (ns after the start) of a schedule of `rate` requests/s."""
 
 def paced(

@@ -117,6 +117,7 @@ class Client:
         if first is None and load.clients > 1:
             first = ipaddress.ip_address("127.1.0.0") if target.address.version == 4 else None
         self.ports = [sock.getsockname()[1] for sock in sockets]
+        self.load = load
         self.bank = bank
         self.request_size = size
         self._generator = Generator(

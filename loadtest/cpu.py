@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class MeasurementError(RuntimeError):
+    """The run does not tell what it was meant to."""
+
+
 @dataclass(frozen=True)
 class CpuTime:
     """By thread: ns on a core and ns ready but waiting for one."""
@@ -20,12 +24,13 @@ class CpuTime:
     waiting_ns: dict[int, int]
 
     def since(self, earlier: "CpuTime") -> tuple[int, int]:
-        """(busy, waiting) ns between two readings. RuntimeError when a thread ended meanwhile: its time is
-        lost.
+        """(busy, waiting) ns between two readings.
+
+        MeasurementError when a thread ended meanwhile: its time is lost.
         """
         gone = earlier.busy_ns.keys() - self.busy_ns.keys()
         if gone:
-            raise RuntimeError(f"threads {sorted(gone)} of the server ended during the measurement")
+            raise MeasurementError(f"threads {sorted(gone)} of the server ended during the measurement")
         return (
             sum(self.busy_ns.values()) - sum(earlier.busy_ns.values()),
             sum(self.waiting_ns.values()) - sum(earlier.waiting_ns.values()),
@@ -50,6 +55,17 @@ def process_tree(pid: int) -> list[int]:
                 continue
             queue.extend(int(child) for child in children.split())
     return found
+
+
+def memory_bytes(pids: Iterable[int]) -> tuple[int, int]:
+    """Memory of these processes, what they share counted once (proportional set size): all, and shared memory."""
+    found = {"Pss:": 0, "Pss_Shmem:": 0}
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, _, rest = line.partition(" ")
+            if name in found:
+                found[name] += int(rest.split()[0]) * 1024
+    return found["Pss:"], found["Pss_Shmem:"]
 
 
 def read(pids: Iterable[int]) -> CpuTime:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest import cpu
+from loadtest.network import IPV6_PREFIX, free_port
 from loadtest.requests import header
 from loadtest.targets import Target, target
 
@@ -68,17 +69,28 @@ class Running:
     name: str
     pid: int
     target: Target
+    nts_port: int
     directory: Path
+
+    @property
+    def key_exchange(self) -> Target:
+        return Target(self.target.address, self.nts_port)
 
     def cpu(self) -> cpu.CpuTime:
         return cpu.read(cpu.process_tree(self.pid))
+
+    def memory_bytes(self) -> tuple[int, int]:
+        return cpu.memory_bytes(cpu.process_tree(self.pid))
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
 
-def configuration(directory: Path, address: str, port: int, lines: Sequence[str]) -> str:
-    """Serve an unsynchronised machine's time from a private directory; nothing outside it is touched."""
+def configuration(directory: Path, address: str, port: int, nts_port: int, lines: Sequence[str]) -> str:
+    """Serve an unsynchronised machine's time from a private directory; nothing outside it is touched.
+
+    In `lines` {directory} and {nts_port} stand for what this server was given.
+    """
     common = (
         "local stratum 10",
         "allow 0.0.0.0/0",
@@ -89,7 +101,8 @@ def configuration(directory: Path, address: str, port: int, lines: Sequence[str]
         f"bindcmdaddress {directory}/cmd.sock",
         f"pidfile {directory}/pid",
     )
-    return "\n".join((*common, *lines)) + "\n"
+    given = (line.format(directory=directory, nts_port=nts_port) for line in lines)
+    return "\n".join((*common, *given)) + "\n"
 
 
 def answers(where: Target, timeout_s: float) -> bool:
@@ -107,17 +120,26 @@ def answers(where: Target, timeout_s: float) -> bool:
 
 @contextmanager
 def running(
-    kind: Kind, address: str, port: int, lines: Sequence[str] = (), cores: set[int] | None = None
+    kind: Kind,
+    address: str,
+    lines: Sequence[str] = (),
+    files: Mapping[str, bytes] | None = None,
+    cores: set[int] | None = None,
 ) -> Iterator[Running]:
-    """Start a server on the given cores and wait until it answers; stop it at the end.
+    """Start a server on the given cores and free ports and wait until it answers; stop it at the end.
 
-    ServerError, with what it logged, when it does not answer within START_TIMEOUT_S.
+    files are written to its directory first. ServerError, with what it logged, when it does not answer
+    within START_TIMEOUT_S.
     """
-    where = target(address, port)
+    where = target(address, free_port(), (IPV6_PREFIX,))
+    nts_port = free_port(socket.SOCK_STREAM)
     with tempfile.TemporaryDirectory(prefix="loadtest-") as name:
         directory = Path(name)
         conf = directory / "conf"
-        conf.write_text(configuration(directory, address, port, (*lines, *kind.lines)))
+        conf.write_text(configuration(directory, address, where.port, nts_port, (*lines, *kind.lines)))
+        for file, content in (files or {}).items():
+            (directory / file).touch(mode=0o600)
+            (directory / file).write_bytes(content)
         command = [argument.replace("{conf}", str(conf)) for argument in kind.command]
         own_cores = os.sched_getaffinity(0)
         with (directory / "log").open("wb") as log:
@@ -129,7 +151,7 @@ def running(
                 raise ServerError(f"{kind.name}: {error}") from error
             finally:
                 os.sched_setaffinity(0, own_cores)
-        server = Running(kind.name, process.pid, where, directory)
+        server = Running(kind.name, process.pid, where, nts_port, directory)
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
             while not answers(where, 0.1):

@@ -225,7 +225,7 @@ def test_the_ring_of_outstanding_requests_is_bounded() -> None:
     def build(seed: int) -> tuple[bytes, int]:
         return bank(8, seed, lambda _, plain: plain)
 
-    result = run(lambda *_: [], Load(bank=build), limit=20, timeout_s=5)
+    result = run(lambda *_: [], Load(bank=build), limit=20, timeout_s=0.5)
     assert result.counters["sent"] == 20
     assert result.counters["lost"] == 20
 

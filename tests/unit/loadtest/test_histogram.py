@@ -15,9 +15,7 @@ def counted(values: list[int]) -> Histogram:
     for value in values:
         (positive if value >= 0 else negative)[_generate.bucket(abs(value))] += 1
     below = sum(value for value in values if value < 0)
-    return Histogram(
-        tuple(positive), tuple(negative), len(values), sum(values), below, min(values), max(values)
-    )
+    return Histogram(tuple(positive), tuple(negative), len(values), sum(values), below, min(values), max(values))
 
 
 @given(st.integers(0, 2**42 - 1))

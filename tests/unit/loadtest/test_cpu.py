@@ -1,0 +1,61 @@
+"""CPU time of a process tree, against processes that burn a known amount."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from loadtest import cpu
+
+# a child burns CPU time and then waits; the parent waits for it
+TREE = """
+import os, sys, time
+child = os.fork()
+if child == 0:
+    while time.process_time() < 0.1:
+        pass
+    print("burnt", flush=True)
+    time.sleep(60)
+os.waitpid(child, 0)
+"""
+
+
+def test_children_and_their_time_are_part_of_a_server() -> None:
+    process = subprocess.Popen([sys.executable, "-c", TREE], stdout=subprocess.PIPE)
+    try:
+        before = cpu.read([process.pid])
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"burnt\n"
+        time.sleep(0.05)
+        tree = cpu.process_tree(process.pid)
+        assert len(tree) == 2
+        busy_ns, waiting_ns = cpu.read(tree).since(before)
+        assert 90_000_000 < busy_ns < 400_000_000
+        assert waiting_ns >= 0
+        memory, shared = cpu.memory_bytes(tree)
+        assert memory > 1_000_000
+        assert 0 <= shared <= memory
+    finally:
+        for pid in cpu.process_tree(process.pid)[1:]:
+            subprocess.run(["kill", str(pid)], check=True)
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_a_thread_that_ended_spoils_the_measurement() -> None:
+    before = cpu.CpuTime({1: 100, 2: 100}, {1: 0, 2: 0})
+    with pytest.raises(cpu.MeasurementError):
+        cpu.CpuTime({1: 200}, {1: 0}).since(before)
+
+
+def test_a_thread_that_came_counts_from_its_start() -> None:
+    before = cpu.CpuTime({1: 100}, {1: 7})
+    assert cpu.CpuTime({1: 150, 2: 30}, {1: 9, 2: 1}).since(before) == (80, 3)
+
+
+def test_there_is_no_tree_under_a_process_that_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert cpu.process_tree(process.pid) == []
