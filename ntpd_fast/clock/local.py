@@ -233,6 +233,14 @@ class LocalClock:
         self._log(Severity.ERROR, "Could not step system clock")
         return False
 
+    def make_step(self) -> bool:
+        """Step the system clock by what is still pending; cooked time stays what it is."""
+        pending_s = -self.correction_s()
+        if not self.step(pending_s):
+            return False
+        # the step has moved cooked time as well
+        return self.accumulate_offset(-pending_s, 0.0)
+
     def leap(self, leap_s: int, *, step: bool) -> bool:
         """Follow UTC over a leap second: +1 inserts (cooked time repeats a second), −1 deletes.
 
