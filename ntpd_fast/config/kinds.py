@@ -6,7 +6,8 @@ anything (nan, an infinite correction) leaves the field as it is and is told in 
 """
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -286,6 +287,14 @@ class Obsolete:
             draft.warn(f"{line.words[0]} directive is no longer supported")
 
 
+def _include_all(paths: Iterable[str], draft: Draft) -> None:
+    for path in paths:
+        if os.path.isdir(path):
+            draft.warn(f"Ignored directory {path}")
+        else:
+            draft.include(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Include:
     """The lines of the files a pattern stands for, here."""
@@ -297,8 +306,7 @@ class Include:
         if not is_pattern(line.words[1]):
             draft.include(line.words[1])
             return
-        for path in expand(line.words[1]):
-            draft.include(path)
+        _include_all(expand(line.words[1]), draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +318,7 @@ class ConfDir:
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         if not 1 <= len(line.words) - 1 <= DIRECTORIES_MAX:
             raise could_not_parse(line)
-        for path in files_in(line.words[1:], ".conf"):
-            draft.include(path)
+        _include_all(files_in(line.words[1:], ".conf"), draft)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,14 +48,15 @@ class Line:
         return " ".join(self.words)
 
 
-def split_line(raw: bytes, where: Where) -> Line | None:
+def split_line(raw: bytes, file: str | None, number: int) -> Line | None:
     """The words of one line, or None where it says nothing.
 
-    Bytes that are not UTF-8 survive the way back with `os.fsencode`.
+    Bytes that are not UTF-8 become surrogates, which an encoding with `surrogateescape` undoes.
     """
     words = raw.split()
     if not words or words[0][0] in _COMMENT_MARKS:
         return None
+    where = Where(file, number)
     if b"\0" in raw:
         # A C string would end here and hide the rest of the line, which may be half of an access rule.
         raise ConfigError("Unexpected NUL byte", where)
@@ -91,9 +92,8 @@ def physical_lines(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
 def read_lines(path: str, budget: Budget) -> Iterator[Line]:
     """The lines of a file that say something."""
     for number, raw, terminated in physical_lines(read_file(path, budget)):
-        where = Where(path, number)
         if len(raw) + terminated > LINE_SIZE_MAX:
-            raise ConfigError("String too long", where)
-        line = split_line(raw, where)
+            raise ConfigError("String too long", Where(path, number))
+        line = split_line(raw, path, number)
         if line is not None:
             yield line

@@ -5,7 +5,6 @@ line. Nothing is printed and, apart from reading files and resolving names, noth
 """
 
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from ntpd_fast.config.directives import DIRECTIVES, canonical
@@ -61,7 +60,7 @@ class _Loader:
             **values,
             lines=tuple(self._lines),
             warnings=tuple(self._draft.warnings),
-            first_uses=MappingProxyType(self._first_uses),
+            first_uses=self._first_uses,
         )
 
 
@@ -96,7 +95,7 @@ def parse_lines(
     loader = _Loader(resolver, strict, on_line)
     for number, text in enumerate(lines, 1):
         raw = text.encode("utf-8", "surrogateescape")
-        line = split_line(raw, Where(None, number))
+        line = split_line(raw, None, number)
         if line is not None:
             loader.apply(line)
     return loader.finish()

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from types import MappingProxyType
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -464,10 +463,6 @@ class ConfigLine:
     where: Where
 
 
-def _no_uses() -> Mapping[str, Where]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration. Directives that were not given have their documented defaults."""
@@ -629,7 +624,7 @@ class Config:
     """Every line that took effect, in order."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What the reader wants to be told, for the log; parsing itself prints nothing."""
-    first_uses: Mapping[str, Where] = field(default_factory=_no_uses, compare=False, repr=False)
+    first_uses: Mapping[str, Where] = field(default_factory=dict, compare=False, repr=False)
     """Position of the first line of every directive that was used."""
 
     def uses(self, directive: str) -> bool:

@@ -53,7 +53,7 @@ class Refclock:
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         if len(line.words) < 3:
             raise could_not_parse(line)
-        parameter, *driver_options = line.words[2].split(":")
+        parameter, *driver_options = line.words[2].removesuffix(":").split(":")
         clock = RefclockConfig(line.words[1], parameter, tuple(driver_options), where=line.where)
         with _told_apart(line):
             clock = read_refclock_options(Scanner(line.words[3:]), clock, draft.unusable(line))

@@ -103,7 +103,7 @@ def _read_sources_file(path: str, budget: Budget, sources: list[SourceConfig], n
                 _note(notes, f"Ignored unfinished line {where}")
             return
         try:
-            line = split_line(raw, where)
+            line = split_line(raw, path, number)
             if line is None:
                 continue
             kind = _KINDS.get(line.words[0].lower())
