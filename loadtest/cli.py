@@ -86,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
         help="a server to start, {conf} standing for its configuration file; the first is the baseline"
         " (default: chronyd, then ntpd-fast)",
     )
+    versus.add_argument(
+        "--nice",
+        metavar="N",
+        type=int,
+        choices=range(-20, 20),
+        default=0,
+        help="priority of servers and generator: below 0 keeps strangers off their cores (root only)",
+    )
     versus.add_argument("--host-network", action="store_true", help="use the machine's own loopback device")
     versus.add_argument("--json", metavar="FILE", type=Path)
     return top
@@ -174,9 +182,18 @@ def chosen(names: Sequence[str]) -> list[Scenario]:
 
 
 def compare_all(
-    scenarios: Sequence[Scenario], kinds: Sequence[Kind], rounds: int | None, *, private: bool
+    scenarios: Sequence[Scenario],
+    kinds: Sequence[Kind],
+    rounds: int | None,
+    *,
+    private: bool,
+    nice: int = 0,
 ) -> list[report.ScenarioReport]:
-    """Run scenarios one after the other and print each table as it is done."""
+    """Run scenarios one after the other and print each table as it is done.
+
+    rounds: instead of the scenarios' own. private: in a network namespace. nice: priority, which servers inherit.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
     if private:
         network.private_network()
     cores = Cores.available()
@@ -207,7 +224,7 @@ def compare_command(options: argparse.Namespace) -> int:
     scenarios = chosen(options.scenarios or (QUICK if options.quick else ()))
     rounds = options.rounds or (1 if options.quick else None)
     kinds = options.server or [chronyd(), ntpd_fast()]
-    reports = compare_all(scenarios, kinds, rounds, private=not options.host_network)
+    reports = compare_all(scenarios, kinds, rounds, private=not options.host_network, nice=options.nice)
     if options.json:
         names = [kind.name for kind in kinds]
         write_json(options.json, report.as_json(reports, names, WINDOW, {"rounds": rounds}))

@@ -17,9 +17,9 @@ from loadtest.cpu import MeasurementError
 from loadtest.servers import Running
 
 LOSS_LIMIT = 0.001
-PROBE_S = 0.4
+PROBE_S = 0.3
 PROBE_TRIES = 2
-PROBE_DISTURBED = 4
+PROBE_DISTURBED = 8
 QUIET = 0.01  # share of a run that server and generator together may wait for their cores
 QUIET_TRIES = 4
 LOWEST_RATE = 20_000.0

@@ -18,6 +18,7 @@ METRICS = {
     "overload_share": ("answered, × own peak", ".3f"),
     "overload_p50_us": ("latency µs p50, overloaded", ",.0f"),
     "overload_p99_us": ("latency µs p99, overloaded", ",.0f"),
+    "overload_cpu_us": ("CPU µs/answer, overloaded", ".2f"),
     "latency_p50_us": ("latency µs p50", ",.1f"),
     "latency_p99_us": ("latency µs p99", ",.1f"),
     "latency_max_us": ("latency µs maximum", ",.0f"),

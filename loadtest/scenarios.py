@@ -111,6 +111,8 @@ def overload(bench: Bench) -> Metrics:
         "overload_share": cost.result.answered_per_s / highest,
         "overload_p50_us": cost.result.latency.percentile(50) / 1e3,
         "overload_p99_us": cost.result.latency.percentile(99) / 1e3,
+        "overload_cpu_us": cost.cpu_us,
+        "waiting": cost.waiting,
     }
 
 

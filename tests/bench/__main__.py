@@ -4,6 +4,7 @@ Exit status 1 when a budget is missed, a server failed or an answer was wrong.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +35,12 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", help="default: all")
     parser.add_argument("--quick", action="store_true", help="a few scenarios, one round")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--nice", type=int, default=-15 if os.geteuid() == 0 else 0, help="priority of the measurement")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     scenarios = chosen(options.scenarios or (QUICK if options.quick else ()))
     rounds = options.rounds or (1 if options.quick else None)
-    reports = compare_all(scenarios, [chronyd(), ntpd_fast()], rounds, private=True)
+    reports = compare_all(scenarios, [chronyd(), ntpd_fast()], rounds, private=True, nice=options.nice)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.json, report.as_json(reports, [BASELINE, OURS], WINDOW, {"rounds": rounds}))
     print()
