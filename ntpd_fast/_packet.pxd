@@ -9,8 +9,11 @@ everything else, `serve_finish` writes the stamp and seals.
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t
 
 from ntpd_fast._addr cimport ntp_addr
+from ntpd_fast._clientlog cimport clientlog
+from ntpd_fast._nts cimport nts_keys, nts_request
 from ntpd_fast._random cimport rng_buf
 from ntpd_fast._region cimport ref_page
+from ntpd_fast._tsmap cimport tsmap
 
 cdef enum:
     NTP_HEADER = 48
@@ -64,6 +67,21 @@ cdef enum:
     FIELD_MONO = 1              # 0xF323 with its magic
     FIELD_NET_CORRECTION = 2    # 0x010A
 
+# One configured association whose packets arrive on the server sockets; rows sorted by address and port.
+cdef enum:
+    PEERS_MAGIC = 0x53524550    # "PERS"
+    PEER_SYMMETRIC = 1          # `peer`: mode 1 is its own; of a `server` it is a stranger's
+
+ctypedef struct peer_row:
+    ntp_addr addr
+    uint16_t port               # host order
+    uint16_t flags              # PEER_*
+
+ctypedef struct peer_table:
+    uint32_t magic
+    uint32_t count
+    peer_row rows[1]            # `count` of them
+
 ctypedef struct parsed_packet:
     uint8_t version
     uint8_t mode
@@ -94,9 +112,14 @@ ctypedef struct serve_context:
     ref_page page
     served_state served
     const uint8_t *access       # attached access table, NULL: nobody may ask
+    const peer_table *peers     # checked table, NULL: none
+    clientlog log
+    tsmap map
+    nts_keys nts
     rng_buf *rng
     int8_t min_poll             # least poll sent: the rate limit's interval, or -19
     bint net_correction         # `ptpport` is set: answer extension field 0x010A
+    bint signd                  # `ntpsigndsocket` is set: MS-SNTP requests are handed on
     uint64_t last_rx            # stamps of the previous answer: no two answers may carry the same
     uint64_t last_tx
 
@@ -106,6 +129,7 @@ ctypedef struct serve_request:
     uint16_t port               # source port, host order
     uint8_t rx_source           # STAMP_*
     ntp_addr addr
+    uint64_t hash               # clientlog_prefetch of addr
     int64_t rx_ns               # cooked receive time
 
 ctypedef struct serve_answer:
@@ -114,10 +138,15 @@ ctypedef struct serve_answer:
     uint8_t outcome             # OUT_*
     uint8_t flags               # RES_*
     uint8_t auth                # AUTH_* of the answer to be sealed in serve_finish
+    uint8_t tx_source           # STAMP_* of the transmit stamp that is sent
     bint smooth                 # smoothing applies to this answer
+    uint32_t key_id             # of a symmetric key
     uint64_t rx_ntp             # receive stamp as sent
     uint64_t origin             # origin stamp as sent
-    uint64_t saved_tx           # interleaved: the stamp to send instead of the present time
+    uint64_t saved_tx           # interleaved: the stamp to send instead of the present time, 0: basic
+    uint64_t tx_ntp             # RES_SAVE: this answer's own transmit time, to be saved under rx_ntp
+    uint64_t client             # RES_SAVE: hash of the client it is saved for
+    nts_request *nts            # scratch of this answer, kept from serve_prepare to serve_finish
 
 cdef uint64_t ns_to_ntp(int64_t ns) noexcept nogil
 cdef int64_t map_cook(const ref_page *page, int64_t raw_ns) noexcept nogil
@@ -125,6 +154,9 @@ cdef double smooth_offset(const ref_page *page, int64_t cooked_ns) noexcept nogi
 cdef uint32_t to_short(double value) noexcept nogil
 cdef uint32_t to_28(double value) noexcept nogil
 cdef int parse_packet(const uint8_t *data, uint32_t length, parsed_packet *out) noexcept nogil
+cdef bint peers_check(const uint8_t *table, uint64_t size) noexcept nogil
+cdef void serve_saved(serve_context *ctx, const serve_answer *ans) noexcept nogil
+cdef bint serve_update(serve_context *ctx, uint64_t rx_ntp, int64_t tx_ns, bint smooth, int source) noexcept nogil
 cdef void serve_batch(serve_context *ctx, int64_t cooked_ns) noexcept nogil
 cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answer *ans) noexcept nogil
 cdef void serve_finish(serve_context *ctx, serve_answer *ans, int64_t tx_ns) noexcept nogil

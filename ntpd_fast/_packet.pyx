@@ -7,11 +7,20 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ntpd_fast._access cimport access_attach, access_check
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._clientlog cimport (
+    LIMIT_DROP, LIMIT_KOD, LIMIT_PASS, SERVICE_NTP, clientlog_attach, clientlog_hit, clientlog_limit,
+    clientlog_prefetch, clientlog_set_limit, clientlog_ticks,
+)
+from ntpd_fast._nts cimport (
+    NTS_DROP_MISSING, NTS_OK, KeyRing, nts_build_nak, nts_build_response, nts_check_request, nts_keys_refresh,
+    nts_request, nts_seal_response,
+)
 from ntpd_fast._random cimport RNG_SIZE, rng_buf, rng_fill, rng_take
 from ntpd_fast._region cimport (
     REF_LEAP_LOCK, REF_LOCAL, REF_LOCAL_ACTIVATED, REF_SMOOTHING, REF_STEPPING, REF_SYNCHRONISED, SMOOTH_STAGES,
     ControlRegion, ref_page,
 )
+from ntpd_fast._tsmap cimport ts_found, tsmap_attach, tsmap_disable, tsmap_get, tsmap_save, tsmap_update
 
 cdef extern from *:
     """
@@ -49,6 +58,8 @@ cdef enum:
     REDRAWS_MAX = 16            # draws for a unique stamp before it is nudged by one unit
 
 cdef uint32_t MONO_MAGIC = 0xF5BEDD9A
+cdef uint32_t KOD_RATE = 0x52415445      # "RATE"
+cdef uint32_t KOD_NTSN = 0x4E54534E      # "NTSN"
 cdef uint32_t REFID_LOCAL = 0x7F7F0101
 cdef uint32_t REFID_SMOOTH = 0x7F7F01FF
 cdef uint64_t UNIX_TO_NTP_S = 2208988800ULL
@@ -186,6 +197,39 @@ cdef int parse_packet(const uint8_t *data, uint32_t length, parsed_packet *out) 
     return OUT_ANSWERED
 
 
+cdef bint peers_check(const uint8_t *table, uint64_t size) noexcept nogil:
+    """Whether `size` bytes at `table` are a peer table whose rows all lie inside."""
+    cdef const peer_table *peers = <const peer_table *>table
+    if size < 8 or peers.magic != PEERS_MAGIC:
+        return False
+    return peers.count <= (size - 8) // sizeof(peer_row)
+
+
+cdef const peer_row *find_peer(const peer_table *peers, const ntp_addr *addr, uint16_t port) noexcept nogil:
+    """The row of an association, NULL when it is a stranger's packet."""
+    cdef uint32_t low = 0, high, middle
+    cdef const peer_row *row
+    cdef int order
+    if peers == NULL:
+        return NULL
+    high = peers.count
+    while low < high:
+        middle = (low + high) // 2
+        row = &peers.rows[middle]
+        order = memcmp(row.addr.bytes, addr.bytes, 16)
+        if order == 0:
+            order = <int>row.addr.family - <int>addr.family
+        if order == 0:
+            order = <int>row.port - <int>port
+        if order == 0:
+            return row
+        if order < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return NULL
+
+
 cdef bint local_active(const ref_page *page, int64_t cooked_ns, double distance) noexcept nogil:
     """Whether the local reference is served now (server-datapath §5)."""
     cdef double waited
@@ -271,25 +315,67 @@ cdef uint64_t unique_stamp(serve_context *ctx, uint64_t exact, uint64_t low_bit,
         tries += 1
 
 
+cdef inline void write_kod(uint8_t *out, uint32_t code) noexcept nogil:
+    """Turn a header into a kiss-o'-death: unsynchronised, stratum 0, the code as reference id."""
+    out[0] |= 3 << 6
+    out[1] = 0
+    put32(out + 12, code)
+
+
+cdef uint32_t append_fields(serve_context *ctx, uint8_t fields, int64_t rx_ns, uint8_t *out,
+                            uint32_t length) noexcept nogil:
+    """Answer the optional extension fields of a request; the new length of the answer."""
+    cdef const served_state *served = &ctx.served
+    if fields & FIELD_NET_CORRECTION and ctx.net_correction:
+        # Without a hardware receive duration there is no correction to report: all zero.
+        memset(out + length, 0, EF_NET_CORRECTION_LENGTH)
+        put16(out + length, EF_NET_CORRECTION)
+        put16(out + length + 2, EF_NET_CORRECTION_LENGTH)
+        length += EF_NET_CORRECTION_LENGTH
+    if fields & FIELD_MONO:
+        put16(out + length, EF_MONO)
+        put16(out + length + 2, EF_MONO_LENGTH)
+        put32(out + length + 4, MONO_MAGIC)
+        put32(out + length + 8, served.root_delay_28)
+        put32(out + length + 12, served.root_dispersion_28)
+        put64(out + length + 16,
+              0 if served.smoothing else ns_to_ntp(rx_ns + <int64_t>(ctx.page.mono_offset_s * 1e9)))
+        put32(out + length + 24, ctx.page.mono_epoch)
+        length += EF_MONO_LENGTH
+    return length
+
+
 cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answer *ans) noexcept nogil:
     """All of an answer but its transmit stamp; `ans.outcome` says whether there is one."""
     cdef parsed_packet packet
     cdef const served_state *served = &ctx.served
+    cdef const peer_row *peer
     cdef uint8_t *out = ans.data
     cdef uint8_t mode
     cdef int8_t poll
+    cdef int limit = LIMIT_PASS, nts = NTS_OK
+    cdef int32_t record
     cdef int64_t rx_ns, ref_ns
+    cdef uint64_t rx_ntp, request_origin, request_rx
     cdef uint64_t avoid[2]
+    cdef ts_found found
     cdef bint ok = True
     ans.flags = 0
     ans.length = 0
     ans.auth = AUTH_NONE
+    ans.saved_tx = 0
+    ans.tx_source = STAMP_DAEMON
     if served.hold:
         ans.outcome = OUT_DROP_STEPPING
         return
     ans.outcome = parse_packet(req.data, req.length, &packet)
     if ans.outcome != OUT_ANSWERED:
         return
+    if packet.mode != MODE_CLIENT and ctx.peers != NULL:
+        peer = find_peer(ctx.peers, &req.addr, req.port)
+        if peer != NULL and (packet.mode != MODE_ACTIVE or peer.flags & PEER_SYMMETRIC):
+            ans.outcome = OUT_CONTROL
+            return
     if ctx.access == NULL or not access_check(ctx.access, &req.addr):
         ans.outcome = OUT_DROP_ACCESS
         return
@@ -303,16 +389,37 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
         ans.outcome = OUT_DROP_MODE
         return
     ans.flags = RES_HIT
+    rx_ns = req.rx_ns
+    rx_ntp = ns_to_ntp(rx_ns)
+    record = clientlog_hit(&ctx.log, &req.addr, req.hash, SERVICE_NTP, clientlog_ticks(&ctx.log, rx_ntp))
+    if record >= 0:
+        limit = clientlog_limit(&ctx.log, record, SERVICE_NTP, ctx.rng)
+        if limit == LIMIT_DROP:
+            ans.outcome = OUT_DROP_LIMIT
+            return
     if packet.auth != AUTH_NONE:
-        ans.outcome = OUT_DROP_AUTH
-        return
+        if packet.auth == AUTH_NTS:
+            if packet.mode != MODE_CLIENT or ans.nts == NULL:
+                ans.outcome = OUT_DROP_AUTH
+                return
+            nts = nts_check_request(ans.nts, &ctx.nts, req.data, req.length)
+            if nts >= NTS_DROP_MISSING or (nts != NTS_OK and limit == LIMIT_KOD):
+                ans.outcome = OUT_DROP_AUTH
+                return
+        elif packet.auth == AUTH_MSSNTP and ctx.signd and mode == MODE_SERVER:
+            ans.outcome = OUT_SIGND
+            ans.key_id = packet.key_id
+        else:
+            ans.outcome = OUT_DROP_AUTH
+            return
+        ans.auth = packet.auth
     ans.flags |= RES_CANDIDATE
 
     ans.smooth = served.smoothing and mode == MODE_SERVER
-    rx_ns = req.rx_ns
     ref_ns = served.ref_time_ns
     if ans.smooth:
         rx_ns += <int64_t>(smooth_offset(&ctx.page, rx_ns) * 1e9)
+        rx_ntp = ns_to_ntp(rx_ns)
         if ref_ns != 0:
             ref_ns += <int64_t>(smooth_offset(&ctx.page, ref_ns) * 1e9)
     poll = <int8_t>req.data[2]
@@ -327,29 +434,45 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
     put32(out + 12, REFID_SMOOTH if ans.smooth and served.smooth_visible else served.refid)
     put64(out + 16, ns_to_ntp(ref_ns))
     ans.origin = get64(req.data + 40)
+    request_origin = get64(req.data + 24)
+    request_rx = get64(req.data + 32)
+    if limit == LIMIT_KOD:
+        write_kod(out, KOD_RATE)
+        ans.outcome = OUT_KOD_RATE
+    elif nts != NTS_OK:
+        write_kod(out, KOD_NTSN)
+        ans.outcome = OUT_NTS_NAK
+    elif packet.version == 4 and record >= 0 and request_origin & 1 and request_rx != ans.origin:
+        # A client that quotes one of our receive stamps keeps to interleaved mode (RFC 9769).
+        ans.flags |= RES_SAVE
+        ans.client = req.hash
+        if tsmap_get(&ctx.map, request_origin, req.hash, &found):
+            tsmap_disable(&ctx.map, &found)
+            ans.origin = request_rx
+            ans.saved_tx = found.tx
+            ans.tx_source = <uint8_t>found.source
+            ans.flags |= RES_INTERLEAVED
     put64(out + 24, ans.origin)
     avoid[0] = ans.origin
     avoid[1] = ctx.last_rx
-    ans.rx_ntp = unique_stamp(ctx, ns_to_ntp(rx_ns), 1, avoid, 2, &ok)
+    ans.rx_ntp = unique_stamp(ctx, rx_ntp, 1, avoid, 2, &ok)
     put64(out + 32, ans.rx_ntp)
     ans.length = NTP_HEADER
-    if packet.version == 4 and packet.fields:
-        if packet.fields & FIELD_NET_CORRECTION and ctx.net_correction:
-            # Without a hardware receive duration there is no correction to report: all zero.
-            memset(out + ans.length, 0, EF_NET_CORRECTION_LENGTH)
-            put16(out + ans.length, EF_NET_CORRECTION)
-            put16(out + ans.length + 2, EF_NET_CORRECTION_LENGTH)
-            ans.length += EF_NET_CORRECTION_LENGTH
-        if packet.fields & FIELD_MONO:
-            put16(out + ans.length, EF_MONO)
-            put16(out + ans.length + 2, EF_MONO_LENGTH)
-            put32(out + ans.length + 4, MONO_MAGIC)
-            put32(out + ans.length + 8, served.root_delay_28)
-            put32(out + ans.length + 12, served.root_dispersion_28)
-            put64(out + ans.length + 16,
-                  0 if served.smoothing else ns_to_ntp(rx_ns + <int64_t>(ctx.page.mono_offset_s * 1e9)))
-            put32(out + ans.length + 24, ctx.page.mono_epoch)
-            ans.length += EF_MONO_LENGTH
+    if packet.version == 4 and packet.fields and nts == NTS_OK:
+        ans.length = append_fields(ctx, packet.fields, rx_ns, out, ans.length)
+    if packet.auth == AUTH_NTS:
+        if nts == NTS_OK:
+            if ans.length > req.length:
+                ans.outcome = OUT_DROP_SIZE
+                return
+            ans.length = nts_build_response(ans.nts, &ctx.nts, ctx.rng, req.data, out, ans.length)
+            if ans.length == 0:
+                ans.outcome = OUT_DROP_SIZE if ok else OUT_DROP_ENTROPY
+                return
+        else:
+            ans.length = nts_build_nak(ans.nts, req.data, out, ans.length)
+    if packet.auth != AUTH_NONE and ans.outcome == OUT_ANSWERED:
+        ans.flags |= RES_AUTH
     if not ok:
         ans.outcome = OUT_DROP_ENTROPY
         return
@@ -360,46 +483,89 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
 
 
 cdef void serve_finish(serve_context *ctx, serve_answer *ans, int64_t tx_ns) noexcept nogil:
-    """Write the transmit stamp (cooked time `tx_ns`) and seal; `ans.outcome` becomes a drop if that fails."""
+    """Write the transmit stamp (cooked time `tx_ns`, or the saved one) and seal; on failure `ans.outcome` is a drop."""
     cdef uint64_t avoid[3]
     cdef uint64_t stamp
     cdef bint ok = True
     if ans.smooth:
         tx_ns += <int64_t>(smooth_offset(&ctx.page, tx_ns) * 1e9)
+    stamp = ans.saved_tx
+    if stamp == 0 or ans.flags & RES_SAVE:
+        ans.tx_ntp = ns_to_ntp(tx_ns)
+        if stamp == 0:
+            stamp = ans.tx_ntp
     avoid[0] = ans.rx_ntp
     avoid[1] = ans.origin
     avoid[2] = ctx.last_tx
-    stamp = unique_stamp(ctx, ns_to_ntp(tx_ns), 0, avoid, 3, &ok)
+    stamp = unique_stamp(ctx, stamp, 0, avoid, 3, &ok)
     if not ok:
         ans.outcome = OUT_DROP_ENTROPY
         return
     put64(ans.data + 40, stamp)
     ctx.last_tx = stamp
+    if ans.auth == AUTH_NTS and ans.outcome != OUT_NTS_NAK:
+        nts_seal_response(ans.nts, ans.data)
+
+
+cdef void serve_saved(serve_context *ctx, const serve_answer *ans) noexcept nogil:
+    """Remember when an answer with RES_SAVE was sent; call once it is."""
+    tsmap_save(&ctx.map, ans.rx_ntp, ans.tx_ntp, STAMP_DAEMON, ans.client, ctx.page.slew_epoch)
+
+
+cdef bint serve_update(serve_context *ctx, uint64_t rx_ntp, int64_t tx_ns, bint smooth, int source) noexcept nogil:
+    """A kernel or hardware transmit stamp (cooked) for the answer saved under `rx_ntp`; false when it is not used."""
+    if smooth:
+        tx_ns += <int64_t>(smooth_offset(&ctx.page, tx_ns) * 1e9)
+    return tsmap_update(&ctx.map, rx_ntp, ns_to_ntp(tx_ns), source, ctx.page.slew_epoch,
+                        <int64_t>(ctx.page.slew_last_s * 1e9))
 
 
 cdef class PacketServer:
-    """The data plane's core without sockets: one context, fed from Python. For tests and the simulator."""
+    """The data plane's core without sockets: one context, fed from Python. For tests and the simulator.
+
+    `log` and `stamps`: writable buffers laid out as a client log shard and a timestamp map, or None for `noclientlog`.
+    """
     cdef serve_context ctx
     cdef rng_buf *rng
+    cdef nts_request *nts
     cdef bytes access
+    cdef bytes peers
+    cdef object log
+    cdef object stamps
     cdef ControlRegion control
+    cdef KeyRing ring
 
-    def __cinit__(self, ControlRegion control, bytes access, int min_poll=-19):
+    def __cinit__(self, ControlRegion control, bytes access, int min_poll=-19, uint8_t[::1] log=None,
+                  uint8_t[::1] stamps=None, KeyRing ring=None, bytes peers=None):
         memset(&self.ctx, 0, sizeof(serve_context))
         self.rng = <rng_buf *>calloc(1, sizeof(rng_buf))
-        if self.rng == NULL:
+        self.nts = <nts_request *>calloc(1, sizeof(nts_request))
+        if self.rng == NULL or self.nts == NULL:
             raise MemoryError
-        self.rng.left = 0
         self.ctx.rng = self.rng
         self.access = access
         self.control = control
+        self.log = log
+        self.stamps = stamps
+        self.ring = ring
+        self.peers = peers
         if not access_attach(<const uint8_t *><const char *>access, len(access)):
             raise ValueError("not an access table")
         self.ctx.access = <const uint8_t *><const char *>self.access
+        if peers is not None:
+            if not peers_check(<const uint8_t *><const char *>peers, len(peers)):
+                raise ValueError("not a peer table")
+            self.ctx.peers = <const peer_table *><const char *>self.peers
         self.ctx.min_poll = min_poll
+        if not clientlog_attach(&self.ctx.log, NULL if log is None else &log[0], 0 if log is None else log.shape[0]):
+            raise ValueError("not a client log shard")
+        if not tsmap_attach(&self.ctx.map, NULL if stamps is None else &stamps[0],
+                            0 if stamps is None else stamps.shape[0]):
+            raise ValueError("not a timestamp map")
 
     def __dealloc__(self):
         free(self.rng)
+        free(self.nts)
 
     def seed(self, bytes data):
         """Use these bytes (at most RNG_SIZE) as the random ones, instead of the kernel's."""
@@ -414,11 +580,19 @@ cdef class PacketServer:
         """Answer extension field 0x010A."""
         self.ctx.net_correction = enabled
 
+    def set_limit(self, int interval, int burst, int leak, int kod=0):
+        """Limit the rate of NTP requests (`ratelimit`)."""
+        clientlog_set_limit(&self.ctx.log, SERVICE_NTP, True, interval, burst, leak, kod)
+
+    def set_signd(self, bint enabled):
+        """Hand MS-SNTP requests on instead of dropping them."""
+        self.ctx.signd = enabled
+
     def answer(self, bytes request, bytes address, int port, int64_t rx_ns, int64_t tx_ns, bint refill=True):
         """(outcome name, flags, answer or None) for one request; `address` has 4 or 16 bytes."""
         cdef serve_request req
         cdef serve_answer ans
-        cdef uint8_t buffer[1140]
+        cdef uint8_t buffer[1152]
         cdef const char *source = request
         cdef const char *where = address
         memset(&req, 0, sizeof(req))
@@ -432,18 +606,29 @@ cdef class PacketServer:
         memcpy(req.addr.bytes, where, len(address))
         req.addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
         ans.data = buffer
+        ans.nts = self.nts
         if refill and not rng_fill(self.rng, 4096):
             raise OSError("no random bytes")
         self.ctx.page = self.control.page
         with nogil:
             serve_batch(&self.ctx, rx_ns)
+            if self.ring is not None:
+                nts_keys_refresh(&self.ctx.nts, self.ring.ring)
+            req.hash = clientlog_prefetch(&self.ctx.log, &req.addr)
             serve_prepare(&self.ctx, &req, &ans)
             if answered(ans.outcome):
                 serve_finish(&self.ctx, &ans, tx_ns)
+                if answered(ans.outcome) and ans.flags & RES_SAVE:
+                    serve_saved(&self.ctx, &ans)
         name = OUTCOMES[ans.outcome]
         if not answered(ans.outcome):
             return name, ans.flags, None
         return name, ans.flags, (<const char *>buffer)[:ans.length]
+
+    def late_stamp(self, uint64_t rx_ntp, int64_t tx_ns, int source=STAMP_KERNEL):
+        """A later transmit stamp for the answer that carried `rx_ntp`; whether it was used."""
+        self.ctx.page = self.control.page
+        return serve_update(&self.ctx, rx_ntp, tx_ns, False, source)
 
 
 def ntp64(int64_t ns):
