@@ -91,6 +91,20 @@ ctypedef struct table_entry:
     uint64_t capacity           # bytes of one copy
     uint64_t pad
 
+# The serving table: what a reload may change for running workers.
+cdef enum:
+    SERVING_MAGIC = 0x56524553  # "SERV"
+
+ctypedef struct serving_options:
+    uint32_t magic
+    int32_t net_correction      # answer field 0x010A (`ptpport`)
+    int32_t signd               # hand MS-SNTP on (`ntpsigndsocket`)
+    int32_t limit_enabled       # `ratelimit`
+    int32_t limit_interval
+    int32_t limit_burst
+    int32_t limit_leak
+    int32_t limit_kod
+
 ctypedef struct control_region:
     uint64_t magic
     uint32_t version
@@ -145,8 +159,10 @@ ctypedef struct worker_region:
     uint64_t generation         # counts processes that have had this region
     uint64_t log_offset         # client log shard, 0: none
     uint64_t log_size
+    uint64_t map_offset         # timestamp map, 0: none
+    uint64_t map_size
     uint64_t used[4]            # table versions this worker reads from; UINT64_MAX: not running
-    uint64_t pad[4]
+    uint64_t pad[2]
     uint64_t counters[64]
 
 

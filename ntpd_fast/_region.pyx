@@ -7,13 +7,16 @@ The layouts are in `_region.pxd`. Everything here is set-up and control-plane co
 import mmap as _mmap
 import os
 
+from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t, UINT64_MAX
 from libc.string cimport memcpy, memset
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)
     int munmap(void *addr, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_SHARED
+    int madvise(void *addr, size_t length, int advice)
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MADV_DONTDUMP
     void *MAP_FAILED
 
 cdef uint64_t CONTROL_MAGIC = 0x314C52544E46544EULL     # "NTFNTRL1", little-endian
@@ -80,6 +83,19 @@ cdef void ref_repair(ref_latch *latch) noexcept nogil:
     nf_fence()
 
 
+def serving_table(net_correction=False, signd=False, limit=None):
+    """The bytes of a serving table; `limit` is (interval, burst, leak, kod) of `ratelimit`, or None."""
+    cdef serving_options options
+    memset(&options, 0, sizeof(options))
+    options.magic = SERVING_MAGIC
+    options.net_correction = bool(net_correction)
+    options.signd = bool(signd)
+    if limit is not None:
+        options.limit_enabled = 1
+        options.limit_interval, options.limit_burst, options.limit_leak, options.limit_kod = limit
+    return (<const char *>&options)[:sizeof(options)]
+
+
 def round_to_page(size):
     """The size in bytes rounded up to whole pages."""
     return (size + PAGE - 1) // PAGE * PAGE
@@ -111,6 +127,18 @@ cdef class Mapping:
         if self.address != NULL:
             munmap(self.address, self.size)
             self.address = NULL
+
+    def keep_out_of_dumps(self):
+        """Leave these pages out of core dumps (secrets)."""
+        if self.address != NULL and madvise(self.address, self.size, MADV_DONTDUMP) != 0:
+            raise OSError("cannot keep shared memory out of core dumps")
+
+    def buffer(self, size_t offset, size_t size):
+        """A view of some bytes; it must not outlive the mapping."""
+        if self.address == NULL or offset > self.size or size > self.size - offset:
+            raise ValueError("outside the mapped region")
+        return PyMemoryView_FromMemory(<char *>self.address + offset, size,
+                                       PyBUF_WRITE if self.writable else PyBUF_READ)
 
     def read(self, size_t offset, size_t size):
         """A copy of some bytes, for tests and reports."""
@@ -301,9 +329,9 @@ cdef class WorkerRegion:
     """One worker's region: state, heartbeat, counters, client log shard."""
 
     @staticmethod
-    def plan(log_bytes):
-        """Bytes the region needs with a client log shard of the given size (0: none)."""
-        return round_to_page(sizeof(worker_region)) + round_to_page(log_bytes)
+    def plan(log_bytes, map_bytes):
+        """Bytes the region needs with a client log shard and a timestamp map of the given sizes (0: none)."""
+        return round_to_page(sizeof(worker_region)) + round_to_page(log_bytes) + round_to_page(map_bytes)
 
     def __cinit__(self, Mapping mapping):
         if mapping.size < sizeof(worker_region):
@@ -311,7 +339,7 @@ cdef class WorkerRegion:
         self.mapping = mapping
         self.region = <worker_region *>mapping.address
 
-    def create(self, index, log_bytes):
+    def create(self, index, log_bytes, map_bytes):
         """Lay out a fresh (zeroed) region."""
         cdef int i
         self.region.index = index
@@ -319,6 +347,8 @@ cdef class WorkerRegion:
         self.region.version = REGION_VERSION
         self.region.log_offset = round_to_page(sizeof(worker_region)) if log_bytes else 0
         self.region.log_size = log_bytes
+        self.region.map_offset = round_to_page(sizeof(worker_region)) + round_to_page(log_bytes) if map_bytes else 0
+        self.region.map_size = map_bytes
         for i in range(TABLE_COUNT):
             self.region.used[i] = UINT64_MAX
         nf_store_release(&self.region.magic, WORKER_MAGIC)
@@ -343,6 +373,22 @@ cdef class WorkerRegion:
     @property
     def log_size(self):
         return self.region.log_size
+
+    @property
+    def map_offset(self):
+        return self.region.map_offset
+
+    @property
+    def map_size(self):
+        return self.region.map_size
+
+    def log_memory(self):
+        """The client log shard as a buffer (writable where the region is), None without one."""
+        return self.mapping.buffer(self.region.log_offset, self.region.log_size) if self.region.log_size else None
+
+    def map_memory(self):
+        """The timestamp map as a buffer (writable where the region is), None without one."""
+        return self.mapping.buffer(self.region.map_offset, self.region.map_size) if self.region.map_size else None
 
     @property
     def state(self):

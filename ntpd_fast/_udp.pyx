@@ -10,24 +10,31 @@ import os
 import select
 import socket as socket_module
 
-from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t, UINT64_MAX
+from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t, UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._access cimport access_attach
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6
+from ntpd_fast._clientlog cimport (
+    SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
+)
+from ntpd_fast._nts cimport KeyRing, nts_keys_refresh, nts_request
 from ntpd_fast._packet cimport (
-    OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, RES_AUTH, RES_CANDIDATE, RES_HIT, RES_INTERLEAVED,
-    STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, serve_answer, serve_batch, serve_context, serve_finish,
-    serve_prepare, serve_request,
+    OUT_CONTROL, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
+    RES_INTERLEAVED, RES_SAVE, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
+    serve_batch, serve_context, serve_finish, serve_prepare, serve_request, serve_saved, serve_update,
 )
-from ntpd_fast._random cimport RNG_SIZE, rng_fill
+from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
-    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_NTP_AUTH, COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS,
-    COUNT_RX_DAEMON, COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, TABLE_ACCESS, ControlRegion, WorkerRegion,
-    control_region, nf_fence, nf_load_acquire, nf_store_release, ref_read, table_current, worker_region,
+    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_ERRQ_OTHER, COUNT_KERNEL_DROPS,
+    COUNT_NTP_AUTH, COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, COUNT_SEND_ERRORS,
+    COUNT_TX_DAEMON, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED, REF_STEPPING, SERVING_MAGIC,
+    TABLE_ACCESS, TABLE_COUNT, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, control_region, nf_fence,
+    nf_load_acquire, nf_store_release, ref_read, serving_options, table_current, worker_region,
 )
+from ntpd_fast._tsmap cimport tsmap_attach, tsmap_prefetch, tsmap_prefetch_pair
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -45,7 +52,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         epoll_data_t data
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLPRI
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLPRI, EPOLLERR
 
 cdef extern from "<sys/socket.h>" nogil:
     struct cmsghdr:
@@ -59,13 +66,39 @@ cdef extern from "<sys/socket.h>" nogil:
     size_t CMSG_SPACE(size_t length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
-    int MSG_DONTWAIT, MSG_TRUNC, SOL_SOCKET, AF_INET, AF_INET6
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+    int MSG_DONTWAIT, MSG_ERRQUEUE, MSG_TRUNC, SOL_SOCKET, AF_INET, AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
-    int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO
+    int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO, IP_RECVERR, IPV6_RECVERR
 
+cdef extern from "<linux/errqueue.h>" nogil:
+    struct sock_extended_err:
+        uint32_t ee_errno
+        uint8_t ee_origin
+        uint32_t ee_info
+        uint32_t ee_data
+
+# <asm/socket.h> and <linux/net_tstamp.h>; the newest are not in every header
 cdef enum:
-    SCM_TIMESTAMPING = 37
+    SO_TIMESTAMP = 29
+    SO_TIMESTAMPNS = 35
+    SO_TIMESTAMPING = 37
+    SO_RXQ_OVFL = 40
+    SO_SELECT_ERR_QUEUE = 45
+    SCM_TS_OPT_ID = 81
+    STAMP_TX_SOFTWARE = 1 << 1
+    STAMP_RX_SOFTWARE = 1 << 3
+    STAMP_SOFTWARE = 1 << 4
+    STAMP_OPT_ID = 1 << 7
+    STAMP_OPT_TSONLY = 1 << 11
+    ENOMSG_NUMBER = 42
+    ORIGIN_TIMESTAMPING = 4
+    INFO_SND = 0
+    FIRST_ID = 0x1000           # ids below it come from a kernel that ignores SCM_TS_OPT_ID
+    SAMPLE_EVERY = 32           # batches between two stamps asked for only to learn
+    NTP_RECEIVE = 32            # offset of the receive stamp in a packet
     PKTINFO4_SIZE = 12          # ifindex, local address, header destination
     PKTINFO6_SIZE = 20          # address, ifindex
     NAME4_SIZE = 16
@@ -76,9 +109,9 @@ cdef enum:
 cdef int64_t NS_PER_S = 1000000000LL
 cdef int64_t STAMP_SANITY_NS = 1000000000LL     # kernel stamps further than this from the clock are not used
 cdef int64_t HOLD_SLEEP_NS = 50000              # pause while the clock is being stepped
-cdef double COST_LIMIT_NS = 50000.0             # longest cost believed: above it the process was preempted
-cdef double COST_WEIGHT = 0.0625                # of a new measurement in the running mean
-cdef double SEND_FRACTION = 0.5                 # place inside a message's send cost at which it leaves
+cdef double LEARN_STEP_NS = 400.0               # largest error a measurement may teach: one preemption teaches little
+cdef double LEARN_WEIGHT = 0.05                 # of a new measurement
+cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
 
 
 cdef inline int64_t clock_ns(int clock) noexcept nogil:
@@ -88,29 +121,85 @@ cdef inline int64_t clock_ns(int clock) noexcept nogil:
 
 
 cdef inline void learn(double *cost, double measured) noexcept nogil:
-    if 0.0 <= measured <= COST_LIMIT_NS:
-        cost[0] += (measured - cost[0]) * COST_WEIGHT
+    """Move a running estimate towards a measurement; close to a median, so that outliers hardly count."""
+    cdef double error = measured - cost[0]
+    if error > LEARN_STEP_NS:
+        error = LEARN_STEP_NS
+    elif error < -LEARN_STEP_NS:
+        error = -LEARN_STEP_NS
+    cost[0] += error * LEARN_WEIGHT
+    if cost[0] < 0.0:
+        cost[0] = 0.0
+
+
+cdef void learn_departure(send_model *model, int position, bint lone, double measured) noexcept nogil:
+    """Teach the model when a message at a place in its batch left, in ns after the clock was read."""
+    cdef double error
+    if lone:
+        learn(&model.single, measured)
+        return
+    error = measured - model.first - model.each * position
+    if error > LEARN_STEP_NS:
+        error = LEARN_STEP_NS
+    elif error < -LEARN_STEP_NS:
+        error = -LEARN_STEP_NS
+    # a step down the gradient of the squared error; the factors keep it stable up to the last position
+    model.first += error * LEARN_WEIGHT
+    model.each += error * LEARN_WEIGHT * position / 512.0
+    if model.first < 0.0:
+        model.first = 0.0
+    if model.each < 0.0:
+        model.each = 0.0
+
+
+cdef bint adopt_table(worker_state *common, int which, const uint8_t *table) noexcept nogil:
+    """Check a new version of a table and use it; false, and the table before it is given up, when it is damaged."""
+    cdef uint64_t capacity = common.control.tables[which].capacity
+    cdef const serving_options *options
+    if which == TABLE_ACCESS:
+        common.serve.access = NULL
+        if not access_attach(table, capacity):
+            return False
+        common.serve.access = table
+    elif which == TABLE_PEERS:
+        common.serve.peers = NULL
+        if not peers_check(table, capacity):
+            return False
+        common.serve.peers = <const peer_table *>table
+    elif which == TABLE_SERVING:
+        options = <const serving_options *>table
+        if capacity < sizeof(serving_options) or options.magic != SERVING_MAGIC:
+            return False
+        common.serve.net_correction = options.net_correction != 0
+        common.serve.signd = options.signd != 0
+        clientlog_set_limit(&common.serve.log, SERVICE_NTP, options.limit_enabled != 0, options.limit_interval,
+                            options.limit_burst, options.limit_leak, options.limit_kod)
+        common.serve.min_poll = <int8_t>options.limit_interval if options.limit_enabled else -19
+    return True
 
 
 cdef void refresh_tables(worker_state *common) noexcept nogil:
-    """Adopt the current version of each table and tell control which one is read from now on."""
+    """Adopt the current version of each table and tell control which ones are read from now on."""
     cdef uint64_t version
     cdef const uint8_t *table
-    while True:
-        table = table_current(common.control, TABLE_ACCESS, &version)
-        if version == common.access_version:
-            return
-        nf_store_release(&common.worker.used[TABLE_ACCESS], version)
-        nf_fence()
-        # Control may have moved on before it could see what we use; then the copy may be about to change.
-        if nf_load_acquire(&common.control.tables[TABLE_ACCESS].current) == version:
-            break
-    common.access_version = version
-    common.bad_access = table != NULL and not access_attach(table, common.control.tables[TABLE_ACCESS].capacity)
-    if common.bad_access:
-        common.serve.access = NULL
-    else:
-        common.serve.access = table
+    cdef int which
+    for which in range(TABLE_COUNT):
+        version = nf_load_acquire(&common.control.tables[which].current)
+        if version == common.versions[which] or version == 0:
+            continue
+        while True:
+            table = table_current(common.control, which, &version)
+            nf_store_release(&common.worker.used[which], version)
+            nf_fence()
+            # Control may have moved on before it could see what we use; then the copy may be about to change.
+            if nf_load_acquire(&common.control.tables[which].current) == version:
+                break
+        common.versions[which] = version
+        if not adopt_table(common, which, table):
+            common.bad_table = True
+    common.serve.log.generation = <uint32_t>nf_load_acquire(&common.control.log_reset)
+    if common.ring != NULL:
+        nts_keys_refresh(&common.serve.nts, common.ring)
 
 
 cdef inline bint refresh_page(worker_state *common) noexcept nogil:
@@ -119,45 +208,440 @@ cdef inline bint refresh_page(worker_state *common) noexcept nogil:
     return not common.serve.page.flags & REF_STEPPING
 
 
-cdef int64_t read_control(socket_state *state, int index, bint *have_info) noexcept nogil:
-    """Take the receive stamp (raw ns, 0: none) out of a message and turn its packet info into the answer's."""
+cdef int64_t read_control(socket_state *state, int index, channel_message *route) noexcept nogil:
+    """Take the receive stamp (raw ns, 0: none) out of a message and turn its packet info into the answer's.
+
+    `route` takes the local address and the interface for a packet that goes to control; NULL when nobody asks.
+    """
     cdef msghdr *message = &state.rx[index].msg_hdr
     cdef cmsghdr *item = CMSG_FIRSTHDR(message)
     cdef cmsghdr *out
     cdef timespec stamp
     cdef int64_t raw_ns = 0
+    cdef uint32_t dropped
     cdef uint8_t *data
-    have_info[0] = False
+    state.info_length[index] = 0
     while item != NULL:
-        if item.cmsg_level == SOL_SOCKET and item.cmsg_type == SCM_TIMESTAMPING:
-            if item.cmsg_len >= CMSG_LEN(sizeof(timespec)):
-                memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))
-                raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec
-        elif state.packet_info and item.cmsg_level == IPPROTO_IP and item.cmsg_type == IP_PKTINFO:
-            # Answer from the local address that was asked, by whatever route: the interface stays open.
-            out = <cmsghdr *>state.control_out[index]
-            out.cmsg_len = CMSG_LEN(PKTINFO4_SIZE)
-            out.cmsg_level = IPPROTO_IP
-            out.cmsg_type = IP_PKTINFO
-            data = CMSG_DATA(out)
-            memset(data, 0, PKTINFO4_SIZE)
-            memcpy(data + 4, CMSG_DATA(item) + 4, 4)
-            have_info[0] = True
-        elif state.packet_info and item.cmsg_level == IPPROTO_IPV6 and item.cmsg_type == IPV6_PKTINFO:
-            out = <cmsghdr *>state.control_out[index]
-            out.cmsg_len = CMSG_LEN(PKTINFO6_SIZE)
-            out.cmsg_level = IPPROTO_IPV6
-            out.cmsg_type = IPV6_PKTINFO
-            data = CMSG_DATA(out)
-            memcpy(data, CMSG_DATA(item), PKTINFO6_SIZE)
-            if not (data[0] == 0xFE and data[1] & 0xC0 == 0x80):
-                memset(data + 16, 0, 4)     # only a link-local address needs its interface
-            if data[0] == 0xFF:
-                have_info[0] = False        # asked by multicast: let the kernel choose the source
-            else:
-                have_info[0] = True
+        if item.cmsg_level == SOL_SOCKET:
+            if item.cmsg_type == SO_TIMESTAMPING or item.cmsg_type == SO_TIMESTAMPNS:
+                if item.cmsg_len >= CMSG_LEN(sizeof(timespec)):
+                    memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))
+                    if stamp.tv_sec != 0:
+                        raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec
+            elif item.cmsg_type == SO_TIMESTAMP and item.cmsg_len >= CMSG_LEN(sizeof(timespec)):
+                memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))       # a timeval has the same layout, in µs
+                raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec * 1000
+            elif item.cmsg_type == SO_RXQ_OVFL and item.cmsg_len >= CMSG_LEN(4):
+                memcpy(&dropped, CMSG_DATA(item), 4)
+                state.common.worker.counters[COUNT_KERNEL_DROPS] += <uint32_t>(dropped - state.kernel_drops)
+                state.kernel_drops = dropped
+        elif item.cmsg_level == IPPROTO_IP and item.cmsg_type == IP_PKTINFO:
+            if state.packet_info:
+                # Answer from the local address that was asked, by whatever route: the interface stays open.
+                out = <cmsghdr *>state.control_out[index]
+                out.cmsg_len = CMSG_LEN(PKTINFO4_SIZE)
+                out.cmsg_level = IPPROTO_IP
+                out.cmsg_type = IP_PKTINFO
+                data = CMSG_DATA(out)
+                memset(data, 0, PKTINFO4_SIZE)
+                memcpy(data + 4, CMSG_DATA(item) + 4, 4)
+                state.info_length[index] = <uint8_t>CMSG_SPACE(PKTINFO4_SIZE)
+            if route != NULL:
+                memcpy(&route.interface, CMSG_DATA(item), 4)
+                memcpy(route.local, CMSG_DATA(item) + 4, 4)
+        elif item.cmsg_level == IPPROTO_IPV6 and item.cmsg_type == IPV6_PKTINFO:
+            data = CMSG_DATA(item)
+            if state.packet_info and data[0] != 0xFF:   # asked by multicast: the kernel chooses the source
+                out = <cmsghdr *>state.control_out[index]
+                out.cmsg_len = CMSG_LEN(PKTINFO6_SIZE)
+                out.cmsg_level = IPPROTO_IPV6
+                out.cmsg_type = IPV6_PKTINFO
+                memcpy(CMSG_DATA(out), data, PKTINFO6_SIZE)
+                if not (data[0] == 0xFE and data[1] & 0xC0 == 0x80):
+                    memset(CMSG_DATA(out) + 16, 0, 4)   # only a link-local address needs its interface
+                state.info_length[index] = <uint8_t>CMSG_SPACE(PKTINFO6_SIZE)
+            if route != NULL:
+                memcpy(route.local, data, 16)
+                memcpy(&route.interface, data + 16, 4)
         item = CMSG_NXTHDR(message, item)
     return raw_ns
+
+
+cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used) noexcept nogil:
+    """Add the request for a transmit stamp to a message with `used` bytes of control data; the id it will carry."""
+    cdef cmsghdr *item = <cmsghdr *>(control + used)
+    cdef uint32_t flags = STAMP_TX_SOFTWARE
+    cdef uint32_t number = state.next_id
+    state.next_id += 1
+    item.cmsg_len = CMSG_LEN(4)
+    item.cmsg_level = SOL_SOCKET
+    item.cmsg_type = SO_TIMESTAMPING
+    memcpy(CMSG_DATA(item), &flags, 4)
+    used += <uint32_t>CMSG_SPACE(4)
+    if state.tx_mode == TX_IDS:
+        if state.next_id < FIRST_ID:
+            state.next_id = FIRST_ID
+        item = <cmsghdr *>(control + used)
+        item.cmsg_len = CMSG_LEN(4)
+        item.cmsg_level = SOL_SOCKET
+        item.cmsg_type = SCM_TS_OPT_ID
+        memcpy(CMSG_DATA(item), &number, 4)
+        used += <uint32_t>CMSG_SPACE(4)
+    message.msg_hdr.msg_control = control
+    message.msg_hdr.msg_controllen = used
+    return number
+
+
+cdef bint restart_ids(socket_state *state) noexcept nogil:
+    """Make socket and process count ids from the same start; stamps under way are given up."""
+    cdef int flags = STAMP_SOFTWARE | STAMP_RX_SOFTWARE
+    cdef bint good
+    memset(state.pending, 0, sizeof(state.pending))
+    good = setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
+    flags |= STAMP_OPT_TSONLY | STAMP_OPT_ID
+    good = good and setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
+    state.next_id = FIRST_ID if state.tx_mode == TX_IDS else 0
+    if not good:
+        state.tx_mode = TX_NONE
+    return good
+
+
+cdef int find_payload(const uint8_t *frame, uint32_t length) noexcept nogil:
+    """Offset of the UDP payload in a looped frame (Ethernet, VLAN tags, IPv4 or IPv6), -1: not found."""
+    cdef uint32_t offset = 12
+    cdef uint32_t kind, header, next_header
+    while offset + 4 <= length and frame[offset] == 0x81 and frame[offset + 1] == 0x00:
+        offset += 4
+    if offset + 2 > length:
+        return -1
+    kind = (<uint32_t>frame[offset] << 8) | frame[offset + 1]
+    offset += 2
+    if kind == 0x0800:
+        if offset + 20 > length or frame[offset] >> 4 != 4 or frame[offset + 9] != 17:
+            return -1
+        header = (frame[offset] & 15) * 4
+        if header < 20:
+            return -1
+        offset += header
+    elif kind == 0x86DD:
+        if offset + 40 > length or frame[offset] >> 4 != 6:
+            return -1
+        next_header = frame[offset + 6]
+        offset += 40
+        while next_header != 17:
+            if offset + 8 > length:
+                return -1
+            if next_header == 0 or next_header == 43 or next_header == 60 or next_header == 135:
+                header = 8 * (frame[offset + 1] + 1)
+            elif next_header == 51:
+                header = 4 * (frame[offset + 1] + 2)
+            elif next_header == 44:
+                if frame[offset + 2] != 0 or frame[offset + 3] & 0xF8 != 0:
+                    return -1       # not the first fragment
+                header = 8
+            else:
+                return -1
+            next_header = frame[offset]
+            offset += header
+    else:
+        return -1
+    offset += 8
+    return <int>offset if offset + 48 <= length else -1
+
+
+cdef void use_stamp(socket_state *state, uint32_t number, int64_t raw_ns, const uint8_t *data,
+                    uint32_t length) noexcept nogil:
+    """One transmit stamp from the error queue: put it where it belongs."""
+    cdef serve_context *serve = &state.common.serve
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef pending_stamp *pending
+    cdef uint64_t rx_ntp = 0
+    cdef int offset, index
+    cdef bint smooth
+    if length >= 48:
+        # Data came back although only the stamp was asked for: the packet itself says which one it is.
+        offset = find_payload(data, length)
+        if offset < 0:
+            if length > 48:
+                counters[COUNT_TXTS_UNMATCHED] += 1
+                return
+            offset = 0
+        for index in range(8):
+            rx_ntp = (rx_ntp << 8) | data[offset + NTP_RECEIVE + index]
+        smooth = serve.served.smoothing and data[offset] & 7 == 4
+    else:
+        if state.tx_mode == TX_IDS and number < FIRST_ID:
+            # A kernel that took the id's control message and counts by itself: follow its counter.
+            state.tx_mode = TX_COUNTER
+            restart_ids(state)
+            counters[COUNT_TXTS_UNMATCHED] += 1
+            return
+        pending = &state.pending[number % PENDING]
+        if pending.state == PENDING_FREE or pending.id != number:
+            counters[COUNT_TXTS_UNMATCHED] += 1
+            return
+        if pending.predicted_ns != 0:
+            learn_departure(&state.model, pending.position & 0x7FFF, pending.position & 0x8000 != 0,
+                            <double>(raw_ns - pending.predicted_ns))
+        if pending.state == PENDING_SAMPLE:
+            pending.state = PENDING_FREE
+            return
+        pending.state = PENDING_FREE
+        rx_ntp = pending.rx_ntp
+        smooth = pending.smooth != 0
+    if not serve_update(serve, rx_ntp, map_cook(&serve.page, raw_ns), smooth, STAMP_KERNEL):
+        counters[COUNT_TXTS_REJECTED] += 1
+
+
+cdef int read_stamps(socket_state *state) noexcept nogil:
+    """Empty the error queue, at most BATCHES_A_TURN receive calls; the number of entries."""
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef msghdr *message
+    cdef cmsghdr *item
+    cdef sock_extended_err *error
+    cdef timespec stamp
+    cdef int received, index, batch, total = 0
+    cdef int64_t raw_ns
+    cdef bint is_stamp
+    cdef uint32_t number, length
+    for batch in range(BATCHES_A_TURN):
+        received = recvmmsg(state.fd, state.err, BATCH, MSG_ERRQUEUE | MSG_DONTWAIT, NULL)
+        if received <= 0:
+            break
+        total += received
+        for index in range(received):
+            message = &state.err[index].msg_hdr
+            raw_ns = 0
+            number = 0
+            is_stamp = False
+            item = CMSG_FIRSTHDR(message)
+            while item != NULL:
+                if item.cmsg_level == SOL_SOCKET and item.cmsg_type == SO_TIMESTAMPING:
+                    memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))
+                    raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec
+                elif ((item.cmsg_level == IPPROTO_IP and item.cmsg_type == IP_RECVERR)
+                        or (item.cmsg_level == IPPROTO_IPV6 and item.cmsg_type == IPV6_RECVERR)):
+                    error = <sock_extended_err *>CMSG_DATA(item)
+                    is_stamp = (error.ee_errno == ENOMSG_NUMBER and error.ee_origin == ORIGIN_TIMESTAMPING
+                                and error.ee_info == INFO_SND)
+                    number = error.ee_data
+                item = CMSG_NXTHDR(message, item)
+            length = state.err[index].msg_len
+            if is_stamp and raw_ns != 0:
+                counters[COUNT_TXTS_READ] += 1
+                use_stamp(state, number, raw_ns, state.err_in[index], length)
+            else:
+                counters[COUNT_ERRQ_OTHER] += 1
+            message.msg_controllen = CONTROL_IN
+            message.msg_flags = 0
+        if received < BATCH:
+            break
+    return total
+
+
+cdef void to_control(socket_state *state, int index, const serve_request *request, const serve_answer *answer,
+                     int64_t raw_ns) noexcept nogil:
+    """Hand a packet to control: as received, or (OUT_SIGND) the answer that is to be signed."""
+    cdef worker_state *common = state.common
+    cdef uint8_t buffer[1280]
+    cdef channel_message *message = <channel_message *>buffer
+    cdef const uint8_t *data = request.data
+    cdef uint32_t length = request.length
+    memset(message, 0, sizeof(channel_message))
+    read_control(state, index, message)
+    if answer.outcome == OUT_SIGND:
+        data = answer.data
+        length = answer.length
+    message.magic = CHANNEL_MAGIC
+    message.outcome = answer.outcome
+    message.family = request.addr.family
+    message.key_id = answer.key_id
+    message.port = request.port
+    message.length = <uint16_t>length
+    message.rx_source = request.rx_source
+    message.rx_raw_ns = raw_ns
+    memcpy(message.remote, request.addr.bytes, 16)
+    memcpy(buffer + sizeof(channel_message), data, length)
+    if common.channel >= 0 and send(common.channel, buffer, sizeof(channel_message) + length, MSG_DONTWAIT) >= 0:
+        common.worker.counters[COUNT_CONTROL_SENT] += 1
+    else:
+        common.worker.counters[COUNT_CONTROL_FULL] += 1
+
+
+cdef void count_facts(uint64_t *counters, const serve_request *request, const serve_answer *answer) noexcept nogil:
+    if answer.flags & RES_HIT:
+        counters[COUNT_NTP_HITS] += 1
+        if answer.flags & RES_CANDIDATE:
+            counters[COUNT_RX_DAEMON + request.rx_source] += 1
+        if answer.flags & RES_AUTH:
+            counters[COUNT_NTP_AUTH] += 1
+        if answer.flags & RES_INTERLEAVED:
+            counters[COUNT_NTP_INTERLEAVED] += 1
+
+
+cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexcept nogil:
+    """Turn the received datagrams into answers without transmit stamps; the number of answers to send."""
+    cdef worker_state *common = state.common
+    cdef serve_context *serve = &common.serve
+    cdef uint64_t *counters = common.worker.counters
+    cdef serve_request *request
+    cdef serve_answer *answer
+    cdef msghdr *message
+    cdef int64_t rx_raw, now = map_cook(&serve.page, now_raw)
+    cdef int64_t raw_of[64]
+    cdef int index, slot, usable = 0, count = 0
+    cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
+    # First pass: who asks, and their records on the way into the cache.
+    for index in range(received):
+        message = &state.rx[index].msg_hdr
+        if message.msg_flags & MSG_TRUNC or message.msg_namelen < name_size:
+            counters[OUT_DROP_LENGTH] += 1
+            continue
+        rx_raw = read_control(state, index, NULL)
+        request = &state.requests[usable]
+        request.rx_source = STAMP_DAEMON
+        request.rx_ns = now
+        if rx_raw != 0 and not state.distrust_rx and -STAMP_SANITY_NS <= now_raw - rx_raw <= STAMP_SANITY_NS:
+            if now_raw - rx_raw > common.stale_ns:
+                counters[OUT_DROP_STALE] += 1
+                continue
+            request.rx_source = STAMP_KERNEL
+            request.rx_ns = map_cook(&serve.page, rx_raw)
+        else:
+            rx_raw = now_raw
+        raw_of[usable] = rx_raw
+        request.data = state.data_in[index]
+        request.length = state.rx[index].msg_len
+        request.port = (<uint16_t>state.names[index][2] << 8) | state.names[index][3]
+        if state.family == AF_INET:
+            request.addr.family = FAMILY_IPV4
+            memset(request.addr.bytes, 0, 16)
+            memcpy(request.addr.bytes, &state.names[index][4], 4)
+        else:
+            request.addr.family = FAMILY_IPV6
+            memcpy(request.addr.bytes, &state.names[index][8], 16)
+        request.hash = clientlog_prefetch(&serve.log, &request.addr)
+        state.slots[usable] = index
+        usable += 1
+    for index in range(usable):
+        clientlog_prefetch_record(&serve.log, state.requests[index].hash)
+    # Second pass: the gates.
+    for index in range(usable):
+        request = &state.requests[index]
+        slot = state.slots[index]
+        answer = &state.answers[count]
+        answer.data = state.data_out[slot]
+        answer.nts = &common.nts[count]
+        serve_prepare(serve, request, answer)
+        count_facts(counters, request, answer)
+        if not answered(answer.outcome):
+            counters[answer.outcome] += 1
+            if answer.outcome == OUT_SIGND:
+                serve_finish(serve, answer, now)
+                if answer.outcome == OUT_SIGND:
+                    to_control(state, slot, request, answer, raw_of[index])
+            elif answer.outcome == OUT_CONTROL:
+                to_control(state, slot, request, answer, raw_of[index])
+            continue
+        state.slots[count] = slot
+        message = &state.tx[count].msg_hdr
+        message.msg_name = state.names[slot]
+        message.msg_namelen = name_size
+        count += 1
+    return count
+
+
+cdef int finish_batch(socket_state *state, int count, int64_t now, int64_t now_raw) noexcept nogil:
+    """Stamp, seal and lay out the answers for sending; the number that is left."""
+    cdef serve_context *serve = &state.common.serve
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef serve_answer *answer
+    cdef mmsghdr *message
+    cdef pending_stamp *pending
+    cdef uint32_t used, number
+    cdef int index, slot, sent = 0, sample = -1
+    cdef bint lone = count == 1
+    cdef double leaves = state.model.single if lone else state.model.first
+    leaves += state.model.write * count
+    state.model.since_sample += 1
+    if state.tx_mode != TX_NONE and state.model.since_sample >= SAMPLE_EVERY:
+        # Which place of the batch teaches this time follows from the clock: nobody outside can choose it.
+        state.model.since_sample = 0
+        sample = <int>(<uint64_t>now_raw % <uint64_t>count)
+    for index in range(count):
+        answer = &state.answers[index]
+        slot = state.slots[index]
+        serve_finish(serve, answer, now + <int64_t>(leaves + (0.0 if lone else state.model.each * sent)))
+        counters[answer.outcome] += 1
+        if not answered(answer.outcome):
+            continue
+        message = &state.tx[sent]
+        if sent != index:
+            message.msg_hdr.msg_name = state.tx[index].msg_hdr.msg_name
+            message.msg_hdr.msg_namelen = state.tx[index].msg_hdr.msg_namelen
+            state.slots[sent] = slot
+            state.answers[sent] = answer[0]
+        state.tx_data[sent].iov_base = answer.data
+        state.tx_data[sent].iov_len = answer.length
+        counters[COUNT_TX_DAEMON + answer.tx_source] += 1
+        used = state.info_length[slot]
+        message.msg_hdr.msg_control = state.control_out[slot] if used else NULL
+        message.msg_hdr.msg_controllen = used
+        if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
+            number = ask_for_stamp(state, message, state.control_out[slot], used)
+            pending = &state.pending[number % PENDING]
+            pending.id = number
+            pending.rx_ntp = answer.rx_ntp
+            pending.smooth = answer.smooth
+            pending.state = PENDING_SAVE if answer.flags & RES_SAVE else PENDING_SAMPLE
+            pending.position = <uint16_t>sent | (0x8000 if lone else 0)
+            pending.predicted_ns = now_raw + <int64_t>(state.model.write * count) if index == sample else 0
+        sent += 1
+    return sent
+
+
+cdef void without_ids(socket_state *state, int first, int count) noexcept nogil:
+    """The kernel does not know SCM_TS_OPT_ID: take it out of what is still to be sent and count instead."""
+    cdef int index
+    cdef uint32_t used
+    state.tx_mode = TX_COUNTER
+    restart_ids(state)
+    for index in range(first, count):
+        used = state.info_length[state.slots[index]]
+        state.tx[index].msg_hdr.msg_control = state.control_out[state.slots[index]] if used else NULL
+        state.tx[index].msg_hdr.msg_controllen = used
+
+
+cdef int send_batch(socket_state *state, int count) noexcept nogil:
+    """Send the laid-out answers and save the stamps of those that went; the number sent."""
+    cdef serve_context *serve = &state.common.serve
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef int done = 0, went = 0, result, index
+    cdef bint asked = False, failed = False
+    while done < count:
+        result = sendmmsg(state.fd, state.tx + done, count - done, MSG_DONTWAIT)
+        if result > 0:
+            for index in range(done, done + result):
+                if state.answers[index].flags & RES_SAVE:
+                    serve_saved(serve, &state.answers[index])
+                    asked = True
+            done += result
+            went += result
+        elif errno == EINVAL and state.tx_mode == TX_IDS and state.tx[done].msg_hdr.msg_controllen > (
+                state.info_length[state.slots[done]]):
+            without_ids(state, done, count)
+        elif errno != EINTR:
+            failed = True
+            if errno == EAGAIN:
+                counters[COUNT_SEND_ERRORS] += count - done     # no room: what is left would only get old
+                break
+            counters[COUNT_SEND_ERRORS] += 1
+            done += 1
+    if failed and state.tx_mode == TX_COUNTER:
+        restart_ids(state)      # whether the kernel counted the message that failed depends on its version
+    if asked or state.model.since_sample == 0:
+        read_stamps(state)
+    return went
 
 
 cdef int run_batch(socket_state *state) noexcept nogil:
@@ -165,16 +649,8 @@ cdef int run_batch(socket_state *state) noexcept nogil:
     cdef worker_state *common = state.common
     cdef serve_context *serve = &common.serve
     cdef uint64_t *counters = common.worker.counters
-    cdef serve_request request
-    cdef serve_answer *answer
-    cdef msghdr *message
-    cdef int64_t now_raw, now, rx_raw, clock_before, clock_mid, clock_after, tx_ns
-    cdef int received, index, count = 0, sent, result, name_size
-    cdef uint64_t sequence
-    cdef double step_ns
-    cdef bint info
-    name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
-
+    cdef int64_t now_raw, before, between, after
+    cdef int received, index, count
     if not refresh_page(common):
         return 0
     received = recvmmsg(state.fd, state.rx, BATCH, MSG_DONTWAIT, NULL)
@@ -193,118 +669,37 @@ cdef int run_batch(socket_state *state) noexcept nogil:
     refresh_tables(common)
     rng_fill(&common.random, received * RANDOM_A_PACKET)
     now_raw = clock_ns(CLOCK_REALTIME)
-    now = map_cook(&serve.page, now_raw)
-    serve_batch(serve, now)
-
-    for index in range(received):
-        message = &state.rx[index].msg_hdr
-        if message.msg_flags & MSG_TRUNC or message.msg_namelen < <socklen_t>name_size:
-            counters[OUT_DROP_LENGTH] += 1
-            continue
-        rx_raw = read_control(state, index, &info)
-        request.rx_source = STAMP_DAEMON
-        request.rx_ns = now
-        if rx_raw != 0 and not state.distrust_rx and -STAMP_SANITY_NS <= now_raw - rx_raw <= STAMP_SANITY_NS:
-            if now_raw - rx_raw > common.stale_ns:
-                counters[OUT_DROP_STALE] += 1
-                continue
-            request.rx_source = STAMP_KERNEL
-            request.rx_ns = map_cook(&serve.page, rx_raw)
-        request.data = state.data_in[index]
-        request.length = state.rx[index].msg_len
-        request.port = (<uint16_t>state.names[index][2] << 8) | state.names[index][3]
-        if state.family == AF_INET:
-            request.addr.family = FAMILY_IPV4
-            memset(request.addr.bytes, 0, 16)
-            memcpy(request.addr.bytes, &state.names[index][4], 4)
-        else:
-            request.addr.family = FAMILY_IPV6
-            memcpy(request.addr.bytes, &state.names[index][8], 16)
-        answer = &state.answers[count]
-        answer.data = state.data_out[index]
-        serve_prepare(serve, &request, answer)
-        if answer.flags:
-            if answer.flags & RES_HIT:
-                counters[COUNT_NTP_HITS] += 1
-            if answer.flags & RES_CANDIDATE:
-                counters[COUNT_RX_DAEMON + request.rx_source] += 1
-            if answer.flags & RES_AUTH:
-                counters[COUNT_NTP_AUTH] += 1
-            if answer.flags & RES_INTERLEAVED:
-                counters[COUNT_NTP_INTERLEAVED] += 1
-        if not answered(answer.outcome):
-            counters[answer.outcome] += 1
-            continue
-        state.tx_data[count].iov_base = answer.data
-        message = &state.tx[count].msg_hdr
-        message.msg_name = state.names[index]
-        message.msg_namelen = name_size
-        if info:
-            message.msg_control = state.control_out[index]
-            message.msg_controllen = CMSG_SPACE(PKTINFO4_SIZE if state.family == AF_INET else PKTINFO6_SIZE)
-        else:
-            message.msg_control = NULL
-            message.msg_controllen = 0
-        count += 1
+    serve_batch(serve, map_cook(&serve.page, now_raw))
+    count = prepare_batch(state, received, now_raw)
     # What the kernel shortened is made whole for the next call.
     for index in range(received):
-        message = &state.rx[index].msg_hdr
-        message.msg_namelen = NAME6_SIZE
-        message.msg_controllen = CONTROL_IN
+        state.rx[index].msg_hdr.msg_namelen = NAME6_SIZE
+        state.rx[index].msg_hdr.msg_controllen = CONTROL_IN
     if received < BATCH:
         state.distrust_rx = False
     if count == 0:
         return received
 
-    clock_before = clock_ns(CLOCK_REALTIME)
-    sequence = nf_load_acquire(&common.control.reference.sequence)
-    if sequence != common.page_sequence:
+    before = clock_ns(CLOCK_REALTIME)
+    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
         # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
         # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
         if not refresh_page(common) or serve.page.step_count != common.step_count:
             counters[OUT_DROP_STEPPING] += count
             return received
-    now = map_cook(&serve.page, clock_before)
-    if count == 1:
-        tx_ns = <int64_t>(state.cost_finish + state.cost_single * SEND_FRACTION)
-        step_ns = 0.0
-    else:
-        tx_ns = <int64_t>(state.cost_finish * count + state.cost_each * SEND_FRACTION)
-        step_ns = state.cost_each
-    sent = 0
-    for index in range(count):
-        answer = &state.answers[index]
-        serve_finish(serve, answer, now + tx_ns + <int64_t>(step_ns * sent))
-        counters[answer.outcome] += 1
-        if answered(answer.outcome):
-            if sent != index:
-                state.tx[sent].msg_hdr = state.tx[index].msg_hdr
-                state.tx[sent].msg_hdr.msg_iov = &state.tx_data[sent]
-                state.tx_data[sent].iov_base = answer.data
-            state.tx_data[sent].iov_len = answer.length
-            sent += 1
-    count = sent
+    count = finish_batch(state, count, map_cook(&serve.page, before), before)
     if count == 0:
         return received
-    counters[COUNT_TX_DAEMON] += count
-    clock_mid = clock_ns(CLOCK_REALTIME)
-    sent = 0
-    while sent < count:
-        result = sendmmsg(state.fd, state.tx + sent, count - sent, MSG_DONTWAIT)
-        if result > 0:
-            sent += result
-        elif errno != EINTR:
-            if errno == EAGAIN:
-                counters[COUNT_SEND_ERRORS] += count - sent     # no room: what is left would only get old
-                break
-            counters[COUNT_SEND_ERRORS] += 1
-            sent += 1
-    clock_after = clock_ns(CLOCK_REALTIME)
-    learn(&state.cost_finish, <double>(clock_mid - clock_before) / count)
-    if count == 1:
-        learn(&state.cost_single, <double>(clock_after - clock_mid))
-    else:
-        learn(&state.cost_each, <double>(clock_after - clock_mid) / count)
+    between = clock_ns(CLOCK_REALTIME)
+    learn(&state.model.write, <double>(between - before) / count)
+    index = send_batch(state, count)
+    if state.tx_mode == TX_NONE and index == count:
+        after = clock_ns(CLOCK_REALTIME)
+        if count == 1:
+            learn(&state.model.single, <double>(after - between) * LEAVES_AFTER)
+        else:
+            learn(&state.model.each, <double>(after - between) / count)
+            state.model.first = state.model.each * LEAVES_AFTER
     return received
 
 
@@ -342,7 +737,10 @@ cdef int poll_turns(int epoll, worker_state *common, int64_t deadline_ns, int *o
                 others[found] = <int>(events[index].data.u64 >> 1)
                 found += 1
             else:
-                run_turn(<socket_state *><uintptr_t>events[index].data.u64)
+                if events[index].events & (EPOLLERR | EPOLLPRI):
+                    read_stamps(<socket_state *><uintptr_t>events[index].data.u64)
+                if events[index].events & EPOLLIN:
+                    run_turn(<socket_state *><uintptr_t>events[index].data.u64)
         if found:
             return found
         if deadline_ns <= now:
@@ -354,9 +752,14 @@ cdef int poll_turns(int epoll, worker_state *common, int64_t deadline_ns, int *o
 
 
 cdef class WorkerCore:
-    """What the sockets of one worker share; `stale_ns` is the age at which a queued request is dropped."""
+    """What the sockets of one worker share.
 
-    def __cinit__(self, ControlRegion control, WorkerRegion worker, int64_t stale_ns, int min_poll=-19):
+    `stale_ns`: age at which a queued request is dropped. `ring`: server keys of NTS, None without NTS. `channel`:
+    non-blocking datagram socket to control for packets that are control's, -1 without one.
+    """
+
+    def __cinit__(self, ControlRegion control, WorkerRegion worker, int64_t stale_ns, KeyRing ring=None,
+                  int channel=-1):
         self.state = <worker_state *>calloc(1, sizeof(worker_state))
         if self.state == NULL:
             raise MemoryError
@@ -364,12 +767,20 @@ cdef class WorkerCore:
             raise ValueError("the worker's region is mapped read-only")
         self.control = control
         self.worker = worker
+        self.ring = ring
         self.state.control = control.region
         self.state.worker = worker.region
+        self.state.channel = channel
+        if ring is not None:
+            self.state.ring = ring.ring
         self.state.page_sequence = UINT64_MAX
         self.state.serve.rng = &self.state.random
-        self.state.serve.min_poll = min_poll
+        self.state.serve.min_poll = -19
         self.state.stale_ns = stale_ns
+        if not clientlog_attach(&self.state.serve.log, part(worker, worker.region.log_offset), worker.region.log_size):
+            raise ValueError("the worker's client log is damaged")
+        if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
+            raise ValueError("the worker's timestamp map is damaged")
         ref_read(&self.state.control.reference, &self.state.serve.page, &self.state.page_sequence)
         self.state.step_count = self.state.serve.page.step_count
         refresh_tables(self.state)
@@ -378,24 +789,29 @@ cdef class WorkerCore:
         free(self.state)
 
     def refresh(self):
-        """Adopt the current tables now, also without traffic; false when the access table is unusable."""
+        """Adopt the current tables now, also without traffic; false when one of them is unusable."""
+        self.state.bad_table = False
         refresh_tables(self.state)
-        return not self.state.bad_access
+        return not self.state.bad_table
 
-    def set_net_correction(self, bint enabled):
-        """Answer extension field 0x010A (`ptpport`)."""
-        self.state.serve.net_correction = enabled
+
+cdef void *part(WorkerRegion worker, uint64_t offset):
+    """An address inside a worker's region; NULL for offset 0."""
+    return NULL if offset == 0 else <void *>(worker.mapping.address + offset)
+
+
+TX_MODES = {"none": TX_NONE, "ids": TX_IDS, "counter": TX_COUNTER}
 
 
 cdef class ServerSocket:
     """One bound, non-blocking UDP socket; `packet_info` when it is bound to a wildcard address.
 
-    The caller has set the options (receive stamps, packet info); this object only receives and sends. It keeps the
-    Python socket alive.
+    The caller has set packet info and receive stamps; `tx_mode` says how transmit stamps are asked for (a key of
+    TX_MODES; ids falls back to counter, and either to none, by what the kernel does). Keeps the Python socket alive.
     """
 
-    def __cinit__(self, WorkerCore core, sock, bint packet_info):
-        cdef int index
+    def __cinit__(self, WorkerCore core, sock, bint packet_info, tx_mode="ids"):
+        cdef int index, one = 1
         self.core = core
         self.socket = sock
         self.state = <socket_state *>calloc(1, sizeof(socket_state))
@@ -405,9 +821,10 @@ cdef class ServerSocket:
         self.state.fd = sock.fileno()
         self.state.family = AF_INET if sock.family == socket_module.AF_INET else AF_INET6
         self.state.packet_info = packet_info
-        self.state.cost_finish = 50.0
-        self.state.cost_single = 5000.0
-        self.state.cost_each = 2000.0
+        self.state.model.write = 50.0
+        self.state.model.single = 2000.0
+        self.state.model.first = 1500.0
+        self.state.model.each = 1500.0
         for index in range(BATCH):
             self.state.rx_data[index].iov_base = self.state.data_in[index]
             self.state.rx_data[index].iov_len = DATA_ROOM
@@ -419,6 +836,18 @@ cdef class ServerSocket:
             self.state.rx[index].msg_hdr.msg_controllen = CONTROL_IN
             self.state.tx[index].msg_hdr.msg_iov = &self.state.tx_data[index]
             self.state.tx[index].msg_hdr.msg_iovlen = 1
+            self.state.err_data[index].iov_base = self.state.err_in[index]
+            self.state.err_data[index].iov_len = 160
+            self.state.err[index].msg_hdr.msg_iov = &self.state.err_data[index]
+            self.state.err[index].msg_hdr.msg_iovlen = 1
+            self.state.err[index].msg_hdr.msg_control = self.state.err_control[index]
+            self.state.err[index].msg_hdr.msg_controllen = CONTROL_IN
+        self.state.tx_mode = TX_MODES[tx_mode]
+        # Counted where the kernel can; without it a full receive buffer goes unnoticed, nothing else.
+        setsockopt(self.state.fd, SOL_SOCKET, SO_RXQ_OVFL, &one, sizeof(one))
+        if self.state.tx_mode != TX_NONE:
+            setsockopt(self.state.fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, &one, sizeof(one))
+            restart_ids(self.state)
 
     def __dealloc__(self):
         free(self.state)
@@ -443,9 +872,15 @@ cdef class ServerSocket:
             count += 1
 
     @property
-    def costs(self):
-        """Learned cost of sending in ns: writing an answer, a lone message, each message of a batch."""
-        return self.state.cost_finish, self.state.cost_single, self.state.cost_each
+    def tx_mode(self):
+        """How transmit stamps are asked for now (a key of TX_MODES)."""
+        return [name for name, value in TX_MODES.items() if value == self.state.tx_mode][0]
+
+    @property
+    def model(self):
+        """Learned times in ns: writing one answer; until a lone message, the first and each later one of a batch leave."""
+        cdef send_model *model = &self.state.model
+        return model.write, model.single, model.first, model.each
 
 
 cdef class Poller:
@@ -468,7 +903,7 @@ cdef class Poller:
     def add_socket(self, ServerSocket sock):
         """Serve this socket from `wait`."""
         cdef epoll_event event
-        event.events = EPOLLIN
+        event.events = EPOLLIN | EPOLLPRI
         event.data.u64 = <uint64_t><uintptr_t>sock.state
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, sock.state.fd, &event) != 0:
             raise OSError(errno, os.strerror(errno))

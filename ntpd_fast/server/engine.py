@@ -33,14 +33,25 @@ def is_wildcard(sock: socket.socket) -> bool:
 
 
 class Engine:
-    """Answers what arrives on `sockets`, as part `index` of `shared` (whose region must be writable here)."""
+    """Answers what arrives on `sockets`, as part `index` of `shared` (whose region must be writable here).
+
+    `tx_mode`: how transmit stamps are asked for (`_udp.TX_MODES`). `channel`: descriptor of a non-blocking datagram
+    socket to control, for packets that belong to one of its associations.
+    """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], shared: Shared, index: int, *, stale_s: float = STALE_S
+        self,
+        sockets: Sequence[socket.socket],
+        shared: Shared,
+        index: int,
+        *,
+        stale_s: float = STALE_S,
+        tx_mode: str = "ids",
+        channel: int = -1,
     ) -> None:
         self.region = shared.worker(index)
-        self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9))
-        self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock)) for sock in sockets]
+        self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9), shared.nts_ring, channel)
+        self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock), tx_mode) for sock in sockets]
         self.poller = Poller()
         self._loop: ReaderLoop | None = None
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
-from ntpd_fast._region import COUNTER_NAMES, ControlRegion, Mapping, WorkerRegion
+from ntpd_fast._clientlog import init_shard, shard_size
+from ntpd_fast._nts import RING_BYTES, KeyRing
+from ntpd_fast._region import COUNTER_NAMES, ControlRegion, Mapping, WorkerRegion, round_to_page
+from ntpd_fast._tsmap import init_map, map_size
 
 # Sealing constants of <linux/fcntl.h>; the fcntl module of Python 3.11 lacks the last.
 F_ADD_SEALS = 1033
@@ -71,16 +75,30 @@ class SharedPlan:
     """Sizes of everything shared, from the configuration.
 
     `workers`: parts to make now (at least one: with `workers 0` control uses part 0 itself).
-    `workers_max`: parts a reload may grow to. `log_bytes`: the client log shard of one worker.
-    `table_bytes`: room of one copy of each table, by name.
+    `workers_max`: parts a reload may grow to. `log_blocks` and `map_pairs`: size of the client log shard and of the
+    timestamp map of one worker (0: `noclientlog`). `ipv6_prefix`: bits by which the log aggregates IPv6 addresses.
+    `table_bytes`: room of one copy of each table, by name. `nts`: room for server keys.
     """
 
     workers: int
     workers_max: int = 0
-    log_bytes: int = 0
+    log_blocks: int = 0
+    map_pairs: int = 0
+    ipv6_prefix: int = 128
     table_bytes: MappingType[str, int] = field(
-        default_factory=lambda: {"access": 4 << 20, "keys": 1 << 20, "peers": 64 << 10, "serving": 4096}
+        default_factory=lambda: {"access": 16 << 20, "keys": 1 << 20, "peers": 64 << 10, "serving": 4096}
     )
+    nts: bool = False
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of one client log shard."""
+        return shard_size(self.log_blocks) if self.log_blocks else 0
+
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of one timestamp map."""
+        return map_size(self.map_pairs) if self.map_pairs else 0
 
 
 def _memfd(name: str, size: int) -> int:
@@ -100,6 +118,8 @@ class Shared:
             raise ValueError(f"at most {WORKERS_MAX} workers")
         self.control_fd = -1
         self.worker_fds: list[int] = []
+        self.nts_fd = -1
+        self.nts_ring: KeyRing | None = None
         self._control: ControlRegion | None = None
         self._workers: list[WorkerRegion] = []
 
@@ -114,14 +134,27 @@ class Shared:
         # From here on this mapping, inherited by control, is the only writable one there can be.
         fcntl.fcntl(shared.control_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
         shared._control = control
-        worker_bytes = WorkerRegion.plan(plan.log_bytes)
+        if plan.nts:
+            shared.nts_fd = _memfd("nts", round_to_page(RING_BYTES))
+            shared._map_nts(True)
+            fcntl.fcntl(shared.nts_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+        worker_bytes = WorkerRegion.plan(plan.log_bytes, plan.map_bytes)
         for index in range(shared.parts):
             fd = _memfd(f"worker{index}", worker_bytes)
             shared.worker_fds.append(fd)
             worker = WorkerRegion(Mapping(fd, worker_bytes, True))
-            worker.create(index, plan.log_bytes)
+            worker.create(index, plan.log_bytes, plan.map_bytes)
+            if log := worker.log_memory():
+                init_shard(log, plan.log_blocks, secrets.token_bytes(20), plan.ipv6_prefix)
+            if stamps := worker.map_memory():
+                init_map(stamps, plan.map_pairs, secrets.randbits(64))
             shared._workers.append(worker)
         return shared
+
+    def _map_nts(self, writable: bool) -> None:
+        mapping = Mapping(self.nts_fd, round_to_page(RING_BYTES), writable)
+        mapping.keep_out_of_dumps()
+        self.nts_ring = KeyRing(mapping)
 
     @property
     def control(self) -> ControlRegion:
@@ -135,7 +168,7 @@ class Shared:
     @property
     def descriptors(self) -> list[int]:
         """Every memfd, for the list of what a child may keep."""
-        return [self.control_fd, *self.worker_fds]
+        return [self.control_fd, *self.worker_fds, *([self.nts_fd] if self.nts_fd >= 0 else [])]
 
     def _remap(self, control_writable: bool, writable_worker: int | None) -> None:
         # The inherited writable mappings go away with the objects that held them.
@@ -143,9 +176,11 @@ class Shared:
             self._control = None
             control_bytes = ControlRegion.plan(self.plan.table_bytes)
             self._control = ControlRegion(Mapping(self.control_fd, control_bytes, False))
+            if self.nts_fd >= 0:
+                self._map_nts(False)
         self.control.attach()
         self._workers = []
-        worker_bytes = WorkerRegion.plan(self.plan.log_bytes)
+        worker_bytes = WorkerRegion.plan(self.plan.log_bytes, self.plan.map_bytes)
         for index, fd in enumerate(self.worker_fds):
             worker = WorkerRegion(Mapping(fd, worker_bytes, index == writable_worker))
             worker.attach()

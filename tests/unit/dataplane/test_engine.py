@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import ntpd_fast
+from ntpd_fast._region import serving_table
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.engine import Engine
 from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
@@ -36,8 +37,10 @@ def page(**changes: Any) -> ReferencePage:
 class Server:
     """An engine on ephemeral loopback ports, driven by the test itself."""
 
-    def __init__(self, *addresses: str, stale_s: float = 0.25, rx_stamps: bool = True) -> None:
-        self.shared = Shared.create(SharedPlan(1))
+    def __init__(
+        self, *addresses: str, stale_s: float = 0.25, rx_stamps: bool = True, tx_mode: str = "ids", log: bool = True
+    ) -> None:
+        self.shared = Shared.create(SharedPlan(1, log_blocks=16 if log else 0, map_pairs=256 if log else 0))
         rules = AccessTable()
         rules.set(ipaddress.ip_network("127.0.0.0/8"), True)
         rules.set(ipaddress.ip_network("::1"), True)
@@ -57,7 +60,13 @@ class Server:
             if rx_stamps:
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
             self.sockets.append(sock)
-        self.engine = Engine(self.sockets, self.shared, 0, stale_s=stale_s)
+        self.mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.mine.setblocking(False)
+        theirs.setblocking(False)
+        self.theirs = theirs
+        self.engine = Engine(
+            self.sockets, self.shared, 0, stale_s=stale_s, tx_mode=tx_mode, channel=theirs.fileno()
+        )
         self.engine.start()
 
     @property
@@ -69,7 +78,7 @@ class Server:
 
     def close(self) -> None:
         self.engine.detach()
-        for sock in self.sockets:
+        for sock in [*self.sockets, self.mine, self.theirs]:
             sock.close()
 
 
@@ -121,7 +130,7 @@ def test_the_receive_stamp_is_the_kernels_not_the_wakeups(server: Server) -> Non
 
 
 def test_without_kernel_stamps_the_daemons_clock_serves() -> None:
-    server = Server("127.0.0.1", rx_stamps=False)
+    server = Server("127.0.0.1", rx_stamps=False, tx_mode="none")
     with client() as sock:
         sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
         server.engine.serve(0.1)
@@ -260,8 +269,125 @@ def test_no_python_object_is_made_per_packet(server: Server) -> None:
     assert server.counter("ntp_hits") >= 50 * 200 * 0.9
 
 
+def exchange(server: Server, sock: socket.socket, request: bytes) -> bytes:
+    sock.sendto(request, ("127.0.0.1", server.ports[0]))
+    server.engine.serve(0.02)
+    return sock.recv(2000)
+
+
+def interleaved(previous: bytes, nonce: int) -> bytes:
+    """The next request of a client that follows the server's stamps."""
+    return REQUEST[:24] + previous[32:40] + struct.pack("!QQ", nonce << 8, nonce << 8 | 1)
+
+
+@pytest.mark.parametrize("tx_mode", ["ids", "counter"])
+def test_an_interleaved_client_gets_the_kernels_stamp_of_the_answer_before(tx_mode: str) -> None:
+    server = Server("127.0.0.1", tx_mode=tx_mode)
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
+        answer = exchange(server, sock, REQUEST)
+        answer = exchange(server, sock, interleaved(answer, 1))     # basic still, but its stamps are saved
+        for nonce in range(2, 30):
+            received = stamp_ns(answer, 32)
+            answer = exchange(server, sock, interleaved(answer, nonce))
+            assert answer[24:32] == struct.pack("!Q", nonce << 8)       # the client's receive stamp: interleaved
+            assert 0 < stamp_ns(answer, 40) - received < 5_000_000      # when the answer before was sent
+            assert stamp_ns(answer, 40) < stamp_ns(answer, 32)      # sent before this request came
+    assert server.engine.sockets[0].tx_mode == tx_mode
+    assert server.counter("ntp_interleaved_hits") == 28
+    assert server.counter("ntp_kernel_tx_timestamps") == 28
+    assert server.counter("tx_stamps_read") >= 29
+    assert server.counter("tx_stamps_unmatched") == server.counter("tx_stamps_rejected") == 0
+    server.close()
+
+
+def test_without_transmit_stamps_the_daemons_time_is_interleaved() -> None:
+    server = Server("127.0.0.1", tx_mode="none")
+    with client() as sock:
+        answer = exchange(server, sock, REQUEST)
+        for nonce in range(1, 5):
+            answer = exchange(server, sock, interleaved(answer, nonce))
+    assert server.counter("ntp_interleaved_hits") == 3
+    assert server.counter("ntp_daemon_tx_timestamps") == 5
+    server.close()
+
+
+def test_without_a_client_log_nothing_is_interleaved() -> None:
+    server = Server("127.0.0.1", log=False)
+    with client() as sock:
+        answer = exchange(server, sock, REQUEST)
+        for nonce in range(1, 5):
+            answer = exchange(server, sock, interleaved(answer, nonce))
+    assert server.counter("ntp_interleaved_hits") == 0
+    server.close()
+
+
+def test_a_rate_limit_reaches_a_running_engine(server: Server) -> None:
+    server.shared.write_table("serving", serving_table(limit=(3, 4, 2, 0)))
+    with client() as sock:
+        sock.settimeout(0.05)
+        for _ in range(200):
+            sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.02)
+        server.engine.serve(0.02)
+        answers = [sock.recv(2000)]
+        for _ in range(200):
+            try:
+                answers.append(sock.recv(2000))
+            except TimeoutError:
+                break
+    assert 25 <= len(answers) <= 90
+    assert {answer[2] for answer in answers} == {6}
+    assert server.shared.outcomes()[6] == 200 - len(answers)
+
+
+def test_a_packet_of_an_association_goes_to_control(server: Server) -> None:
+    with client() as sock:
+        port = sock.getsockname()[1]
+        row = struct.pack("=16sIHH", bytes([127, 0, 0, 1]), 4, port, 1)
+        server.shared.write_table("peers", struct.pack("=II", 0x53524550, 1) + row)
+        packet = bytes([0x21]) + REQUEST[1:]
+        sock.sendto(packet, ("127.0.0.1", server.ports[0]))
+        server.engine.serve(0.02)
+        message = server.mine.recv(2000)
+    magic, outcome, family, _, interface, remote_port, length, source = struct.unpack_from("=IIIIIHHB", message)
+    assert (magic, outcome, family, remote_port, length, source) == (0x4C4E4843, 14, 4, port, 48, 1)
+    assert interface == 1
+    assert message[32:36] == message[48:52] == bytes([127, 0, 0, 1])
+    assert abs(struct.unpack_from("=q", message, 64)[0] - time.time_ns()) < 10**9
+    assert message[72:] == packet
+    assert server.counter("control_sent") == 1
+
+
+def test_when_control_does_not_read_its_packets_are_counted_as_lost(server: Server) -> None:
+    with client() as sock:
+        row = struct.pack("=16sIHH", bytes([127, 0, 0, 1]), 4, sock.getsockname()[1], 1)
+        server.shared.write_table("peers", struct.pack("=II", 0x53524550, 1) + row)
+        for _ in range(3000):
+            sock.sendto(bytes([0x21]) + REQUEST[1:], ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+    assert server.counter("control_full") > 0
+    assert server.counter("control_sent") + server.counter("control_full") == 3000
+
+
+def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> None:
+    start = server.engine.sockets[0].model
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for _ in range(300):
+            for _ in range(40):
+                sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+            for _ in range(40):
+                sock.recv(2000)
+    learned = server.engine.sockets[0].model
+    assert server.counter("tx_stamps_read") >= 300 // 32
+    assert learned[2:] != start[2:]
+
+
 NOGIL = {
-    "_udp": ["run_batch", "run_turn", "poll_turns", "read_control", "refresh_tables"],
+    "_udp": ["run_batch", "prepare_batch", "finish_batch", "send_batch", "run_turn", "poll_turns", "read_control",
+             "refresh_tables", "read_stamps", "use_stamp", "to_control"],
     "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
 }
 
