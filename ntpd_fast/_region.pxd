@@ -111,7 +111,7 @@ ctypedef struct control_region:
     uint32_t workers_max
     uint64_t size
     uint64_t hash_seed          # of client logs: survives the death of a worker
-    uint64_t log_reset          # `clients -r` generation
+    uint64_t log_reset          # `clients -r`: reset state of the client log
     uint64_t pad[3]
     table_entry tables[4]
     ref_latch reference

@@ -222,14 +222,14 @@ cdef class ControlRegion:
 
     @property
     def log_reset(self):
-        """Generation of `clients -r`."""
-        return self.region.log_reset
+        """Reset state of the client log (`clients -r`), as the writers of its shards follow it."""
+        return nf_load_acquire(&self.region.log_reset)
 
-    def bump_log_reset(self):
-        """Start a new generation of the client log's hit and drop counts."""
+    @log_reset.setter
+    def log_reset(self, state):
         if not self.mapping.writable:
             raise ValueError("the region is mapped read-only")
-        nf_store_release(&self.region.log_reset, self.region.log_reset + 1)
+        nf_store_release(&self.region.log_reset, <uint64_t>state)
 
     @property
     def sequence(self):

@@ -73,6 +73,7 @@ ctypedef struct worker_state:
     uint64_t page_sequence
     uint64_t versions[4]        # of the tables in use
     uint32_t step_count         # of the page in use
+    uint32_t log_base           # number of this shard's first record among those of all workers
     int channel                 # to control, -1: none
     int64_t stale_ns            # oldest request that is still answered
     bint bad_table              # a current table failed its check: the one before it, or none, is in use

@@ -18,7 +18,8 @@ from libc.string cimport memcpy, memset
 from ntpd_fast._access cimport access_attach
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6
 from ntpd_fast._clientlog cimport (
-    SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
+    CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
+    clientlog_set_reset,
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh, nts_request
 from ntpd_fast._packet cimport (
@@ -197,7 +198,7 @@ cdef void refresh_tables(worker_state *common) noexcept nogil:
         common.versions[which] = version
         if not adopt_table(common, which, table):
             common.bad_table = True
-    common.serve.log.generation = <uint32_t>nf_load_acquire(&common.control.log_reset)
+    clientlog_set_reset(&common.serve.log, nf_load_acquire(&common.control.log_reset), common.log_base)
     if common.ring != NULL:
         nts_keys_refresh(&common.serve.nts, common.ring)
 
@@ -781,6 +782,7 @@ cdef class WorkerCore:
             raise ValueError("the worker's client log is damaged")
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
             raise ValueError("the worker's timestamp map is damaged")
+        self.state.log_base = worker.region.index * self.state.serve.log.block_count * CLIENTLOG_WAYS
         ref_read(&self.state.control.reference, &self.state.serve.page, &self.state.page_sequence)
         self.state.step_count = self.state.serve.page.step_count
         refresh_tables(self.state)
