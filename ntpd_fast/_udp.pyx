@@ -21,21 +21,27 @@ from ntpd_fast._clientlog cimport (
     CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
     clientlog_set_reset,
 )
-from ntpd_fast._nts cimport KeyRing, nts_keys_refresh, nts_request
+from ntpd_fast._datapath cimport (
+    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_IN, DATA_ROOM, PENDING, PENDING_SAMPLE, PENDING_SAVE,
+    RANDOM_A_PACKET, TX_COUNTER, TX_IDS, TX_NONE, channel_message, cmsghdr, iovec, mmsghdr, msghdr, pending_stamp, send_model,
+    socklen_t, socket_state, worker_state,
+)
+from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
     OUT_CONTROL, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
     RES_INTERLEAVED, RES_SAVE, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
-    serve_batch, serve_context, serve_finish, serve_prepare, serve_request, serve_saved, serve_update,
+    serve_batch, serve_context, serve_finish, serve_prepare, serve_request, serve_saved,
 )
 from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
-    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_ERRQ_OTHER, COUNT_KERNEL_DROPS,
+    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS,
     COUNT_NTP_AUTH, COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, COUNT_SEND_ERRORS,
-    COUNT_TX_DAEMON, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED, REF_STEPPING, SERVING_MAGIC,
+    COUNT_TX_DAEMON, REF_STEPPING, SERVING_MAGIC,
     TABLE_ACCESS, TABLE_COUNT, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, control_region, nf_fence,
     nf_load_acquire, nf_store_release, ref_read, serving_options, table_current, worker_region,
 )
-from ntpd_fast._tsmap cimport tsmap_attach, tsmap_prefetch, tsmap_prefetch_pair
+from ntpd_fast._stamps cimport ask_for_stamp, learn, read_stamps, restart_ids, without_ids
+from ntpd_fast._tsmap cimport tsmap_attach
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -56,10 +62,6 @@ cdef extern from "<sys/epoll.h>" nogil:
     int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLPRI, EPOLLERR
 
 cdef extern from "<sys/socket.h>" nogil:
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
     cmsghdr *CMSG_FIRSTHDR(msghdr *message)
     cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *previous)
     uint8_t *CMSG_DATA(cmsghdr *message)
@@ -69,17 +71,10 @@ cdef extern from "<sys/socket.h>" nogil:
     int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
-    int MSG_DONTWAIT, MSG_ERRQUEUE, MSG_TRUNC, SOL_SOCKET, AF_INET, AF_INET6
+    int MSG_DONTWAIT, MSG_TRUNC, SOL_SOCKET, AF_INET, AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
-    int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO, IP_RECVERR, IPV6_RECVERR
-
-cdef extern from "<linux/errqueue.h>" nogil:
-    struct sock_extended_err:
-        uint32_t ee_errno
-        uint8_t ee_origin
-        uint32_t ee_info
-        uint32_t ee_data
+    int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO
 
 # <asm/socket.h> and <linux/net_tstamp.h>; the newest are not in every header
 cdef enum:
@@ -88,18 +83,7 @@ cdef enum:
     SO_TIMESTAMPING = 37
     SO_RXQ_OVFL = 40
     SO_SELECT_ERR_QUEUE = 45
-    SCM_TS_OPT_ID = 81
-    STAMP_TX_SOFTWARE = 1 << 1
-    STAMP_RX_SOFTWARE = 1 << 3
-    STAMP_SOFTWARE = 1 << 4
-    STAMP_OPT_ID = 1 << 7
-    STAMP_OPT_TSONLY = 1 << 11
-    ENOMSG_NUMBER = 42
-    ORIGIN_TIMESTAMPING = 4
-    INFO_SND = 0
-    FIRST_ID = 0x1000           # ids below it come from a kernel that ignores SCM_TS_OPT_ID
     SAMPLE_EVERY = 32           # batches between two stamps asked for only to learn
-    NTP_RECEIVE = 32            # offset of the receive stamp in a packet
     PKTINFO4_SIZE = 12          # ifindex, local address, header destination
     PKTINFO6_SIZE = 20          # address, ifindex
     NAME4_SIZE = 16
@@ -110,8 +94,6 @@ cdef enum:
 cdef int64_t NS_PER_S = 1000000000LL
 cdef int64_t STAMP_SANITY_NS = 1000000000LL     # kernel stamps further than this from the clock are not used
 cdef int64_t HOLD_SLEEP_NS = 50000              # pause while the clock is being stepped
-cdef double LEARN_STEP_NS = 400.0               # largest error a measurement may teach: one preemption teaches little
-cdef double LEARN_WEIGHT = 0.05                 # of a new measurement
 cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
 
 
@@ -119,38 +101,6 @@ cdef inline int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec ts
     clock_gettime(clock, &ts)
     return <int64_t>ts.tv_sec * NS_PER_S + ts.tv_nsec
-
-
-cdef inline void learn(double *cost, double measured) noexcept nogil:
-    """Move a running estimate towards a measurement; close to a median, so that outliers hardly count."""
-    cdef double error = measured - cost[0]
-    if error > LEARN_STEP_NS:
-        error = LEARN_STEP_NS
-    elif error < -LEARN_STEP_NS:
-        error = -LEARN_STEP_NS
-    cost[0] += error * LEARN_WEIGHT
-    if cost[0] < 0.0:
-        cost[0] = 0.0
-
-
-cdef void learn_departure(send_model *model, int position, bint lone, double measured) noexcept nogil:
-    """Teach the model when a message at a place in its batch left, in ns after the clock was read."""
-    cdef double error
-    if lone:
-        learn(&model.single, measured)
-        return
-    error = measured - model.first - model.each * position
-    if error > LEARN_STEP_NS:
-        error = LEARN_STEP_NS
-    elif error < -LEARN_STEP_NS:
-        error = -LEARN_STEP_NS
-    # a step down the gradient of the squared error; the factors keep it stable up to the last position
-    model.first += error * LEARN_WEIGHT
-    model.each += error * LEARN_WEIGHT * position / 512.0
-    if model.first < 0.0:
-        model.first = 0.0
-    if model.each < 0.0:
-        model.each = 0.0
 
 
 cdef bint adopt_table(worker_state *common, int which, const uint8_t *table) noexcept nogil:
@@ -266,178 +216,6 @@ cdef int64_t read_control(socket_state *state, int index, channel_message *route
                 memcpy(&route.interface, data + 16, 4)
         item = CMSG_NXTHDR(message, item)
     return raw_ns
-
-
-cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used) noexcept nogil:
-    """Add the request for a transmit stamp to a message with `used` bytes of control data; the id it will carry."""
-    cdef cmsghdr *item = <cmsghdr *>(control + used)
-    cdef uint32_t flags = STAMP_TX_SOFTWARE
-    cdef uint32_t number = state.next_id
-    state.next_id += 1
-    item.cmsg_len = CMSG_LEN(4)
-    item.cmsg_level = SOL_SOCKET
-    item.cmsg_type = SO_TIMESTAMPING
-    memcpy(CMSG_DATA(item), &flags, 4)
-    used += <uint32_t>CMSG_SPACE(4)
-    if state.tx_mode == TX_IDS:
-        if state.next_id < FIRST_ID:
-            state.next_id = FIRST_ID
-        item = <cmsghdr *>(control + used)
-        item.cmsg_len = CMSG_LEN(4)
-        item.cmsg_level = SOL_SOCKET
-        item.cmsg_type = SCM_TS_OPT_ID
-        memcpy(CMSG_DATA(item), &number, 4)
-        used += <uint32_t>CMSG_SPACE(4)
-    message.msg_hdr.msg_control = control
-    message.msg_hdr.msg_controllen = used
-    return number
-
-
-cdef bint restart_ids(socket_state *state) noexcept nogil:
-    """Make socket and process count ids from the same start; stamps under way are given up."""
-    cdef int flags = STAMP_SOFTWARE | STAMP_RX_SOFTWARE
-    cdef bint good
-    memset(state.pending, 0, sizeof(state.pending))
-    good = setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
-    flags |= STAMP_OPT_TSONLY | STAMP_OPT_ID
-    good = good and setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
-    state.next_id = FIRST_ID if state.tx_mode == TX_IDS else 0
-    if not good:
-        state.tx_mode = TX_NONE
-    return good
-
-
-cdef int find_payload(const uint8_t *frame, uint32_t length) noexcept nogil:
-    """Offset of the UDP payload in a looped frame (Ethernet, VLAN tags, IPv4 or IPv6), -1: not found."""
-    cdef uint32_t offset = 12
-    cdef uint32_t kind, header, next_header
-    while offset + 4 <= length and frame[offset] == 0x81 and frame[offset + 1] == 0x00:
-        offset += 4
-    if offset + 2 > length:
-        return -1
-    kind = (<uint32_t>frame[offset] << 8) | frame[offset + 1]
-    offset += 2
-    if kind == 0x0800:
-        if offset + 20 > length or frame[offset] >> 4 != 4 or frame[offset + 9] != 17:
-            return -1
-        header = (frame[offset] & 15) * 4
-        if header < 20:
-            return -1
-        offset += header
-    elif kind == 0x86DD:
-        if offset + 40 > length or frame[offset] >> 4 != 6:
-            return -1
-        next_header = frame[offset + 6]
-        offset += 40
-        while next_header != 17:
-            if offset + 8 > length:
-                return -1
-            if next_header == 0 or next_header == 43 or next_header == 60 or next_header == 135:
-                header = 8 * (frame[offset + 1] + 1)
-            elif next_header == 51:
-                header = 4 * (frame[offset + 1] + 2)
-            elif next_header == 44:
-                if frame[offset + 2] != 0 or frame[offset + 3] & 0xF8 != 0:
-                    return -1       # not the first fragment
-                header = 8
-            else:
-                return -1
-            next_header = frame[offset]
-            offset += header
-    else:
-        return -1
-    offset += 8
-    return <int>offset if offset + 48 <= length else -1
-
-
-cdef void use_stamp(socket_state *state, uint32_t number, int64_t raw_ns, const uint8_t *data,
-                    uint32_t length) noexcept nogil:
-    """One transmit stamp from the error queue: put it where it belongs."""
-    cdef serve_context *serve = &state.common.serve
-    cdef uint64_t *counters = state.common.worker.counters
-    cdef pending_stamp *pending
-    cdef uint64_t rx_ntp = 0
-    cdef int offset, index
-    cdef bint smooth
-    if length >= 48:
-        # Data came back although only the stamp was asked for: the packet itself says which one it is.
-        offset = find_payload(data, length)
-        if offset < 0:
-            if length > 48:
-                counters[COUNT_TXTS_UNMATCHED] += 1
-                return
-            offset = 0
-        for index in range(8):
-            rx_ntp = (rx_ntp << 8) | data[offset + NTP_RECEIVE + index]
-        smooth = serve.served.smoothing and data[offset] & 7 == 4
-    else:
-        if state.tx_mode == TX_IDS and number < FIRST_ID:
-            # A kernel that took the id's control message and counts by itself: follow its counter.
-            state.tx_mode = TX_COUNTER
-            restart_ids(state)
-            counters[COUNT_TXTS_UNMATCHED] += 1
-            return
-        pending = &state.pending[number % PENDING]
-        if pending.state == PENDING_FREE or pending.id != number:
-            counters[COUNT_TXTS_UNMATCHED] += 1
-            return
-        if pending.predicted_ns != 0:
-            learn_departure(&state.model, pending.position & 0x7FFF, pending.position & 0x8000 != 0,
-                            <double>(raw_ns - pending.predicted_ns))
-        if pending.state == PENDING_SAMPLE:
-            pending.state = PENDING_FREE
-            return
-        pending.state = PENDING_FREE
-        rx_ntp = pending.rx_ntp
-        smooth = pending.smooth != 0
-    if not serve_update(serve, rx_ntp, map_cook(&serve.page, raw_ns), smooth, STAMP_KERNEL):
-        counters[COUNT_TXTS_REJECTED] += 1
-
-
-cdef int read_stamps(socket_state *state) noexcept nogil:
-    """Empty the error queue, at most BATCHES_A_TURN receive calls; the number of entries."""
-    cdef uint64_t *counters = state.common.worker.counters
-    cdef msghdr *message
-    cdef cmsghdr *item
-    cdef sock_extended_err *error
-    cdef timespec stamp
-    cdef int received, index, batch, total = 0
-    cdef int64_t raw_ns
-    cdef bint is_stamp
-    cdef uint32_t number, length
-    for batch in range(BATCHES_A_TURN):
-        received = recvmmsg(state.fd, state.err, BATCH, MSG_ERRQUEUE | MSG_DONTWAIT, NULL)
-        if received <= 0:
-            break
-        total += received
-        for index in range(received):
-            message = &state.err[index].msg_hdr
-            raw_ns = 0
-            number = 0
-            is_stamp = False
-            item = CMSG_FIRSTHDR(message)
-            while item != NULL:
-                if item.cmsg_level == SOL_SOCKET and item.cmsg_type == SO_TIMESTAMPING:
-                    memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))
-                    raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec
-                elif ((item.cmsg_level == IPPROTO_IP and item.cmsg_type == IP_RECVERR)
-                        or (item.cmsg_level == IPPROTO_IPV6 and item.cmsg_type == IPV6_RECVERR)):
-                    error = <sock_extended_err *>CMSG_DATA(item)
-                    is_stamp = (error.ee_errno == ENOMSG_NUMBER and error.ee_origin == ORIGIN_TIMESTAMPING
-                                and error.ee_info == INFO_SND)
-                    number = error.ee_data
-                item = CMSG_NXTHDR(message, item)
-            length = state.err[index].msg_len
-            if is_stamp and raw_ns != 0:
-                counters[COUNT_TXTS_READ] += 1
-                use_stamp(state, number, raw_ns, state.err_in[index], length)
-            else:
-                counters[COUNT_ERRQ_OTHER] += 1
-            message.msg_controllen = CONTROL_IN
-            message.msg_flags = 0
-        if received < BATCH:
-            break
-    return total
 
 
 cdef void to_control(socket_state *state, int index, const serve_request *request, const serve_answer *answer,
@@ -599,18 +377,6 @@ cdef int finish_batch(socket_state *state, int count, int64_t now, int64_t now_r
             pending.predicted_ns = now_raw + <int64_t>(state.model.write * count) if index == sample else 0
         sent += 1
     return sent
-
-
-cdef void without_ids(socket_state *state, int first, int count) noexcept nogil:
-    """The kernel does not know SCM_TS_OPT_ID: take it out of what is still to be sent and count instead."""
-    cdef int index
-    cdef uint32_t used
-    state.tx_mode = TX_COUNTER
-    restart_ids(state)
-    for index in range(first, count):
-        used = state.info_length[state.slots[index]]
-        state.tx[index].msg_hdr.msg_control = state.control_out[state.slots[index]] if used else NULL
-        state.tx[index].msg_hdr.msg_controllen = used
 
 
 cdef int send_batch(socket_state *state, int count) noexcept nogil:

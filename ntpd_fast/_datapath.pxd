@@ -1,0 +1,141 @@
+"""What the data plane of one process keeps in memory: the state of a worker and of each of its sockets.
+
+Declarations only. `_udp` drives it, `_stamps` fills in what the kernel says about transmit times.
+"""
+
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ntpd_fast._nts cimport nts_request, nts_ring
+from ntpd_fast._packet cimport serve_answer, serve_context, serve_request
+from ntpd_fast._random cimport rng_buf
+from ntpd_fast._region cimport control_region, worker_region
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct sockaddr_in6:
+        pass
+
+cdef enum:
+    BATCH = 64                  # datagrams a receive call may return
+    BATCHES_A_TURN = 4          # receive calls before other work gets its turn
+    DATA_ROOM = 1152            # NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
+    CONTROL_IN = 512
+    CONTROL_OUT = 96
+    RANDOM_A_PACKET = 256       # most random bytes one answer can need
+    PENDING = 4096              # answers of one socket that wait for their transmit stamp
+    CHANNEL_MAGIC = 0x4C4E4843  # "CHNL"
+    CHANNEL_MAX = 1280          # bytes of a message to control
+
+# How transmit stamps are asked for.
+cdef enum:
+    TX_NONE = 0                 # the kernel gives none: the daemon's own time is saved
+    TX_IDS = 1                  # SCM_TS_OPT_ID: each message brings its id
+    TX_COUNTER = 2              # the socket counts the messages that ask
+    TX_PAYLOAD = 3              # the data come back and are matched
+
+# A packet that is control's: a datagram on the worker's channel, host byte order, `length` bytes of packet behind it.
+ctypedef struct channel_message:
+    uint32_t magic
+    uint32_t outcome            # OUT_CONTROL: a packet as received; OUT_SIGND: an answer to be signed
+    uint32_t family             # FAMILY_* of both addresses
+    uint32_t key_id             # OUT_SIGND
+    uint32_t interface          # index of the interface it came in by, 0: unknown
+    uint16_t port               # of the remote side
+    uint16_t length
+    uint8_t rx_source           # STAMP_*
+    uint8_t pad[7]
+    uint8_t remote[16]
+    uint8_t local[16]           # zero: unknown
+    int64_t rx_raw_ns           # raw receive time
+
+# What a worker does for all of its sockets together: context of the core, tables, random bytes.
+ctypedef struct worker_state:
+    serve_context serve
+    rng_buf random
+    const control_region *control
+    worker_region *worker
+    const nts_ring *ring
+    uint64_t page_sequence
+    uint64_t versions[4]        # of the tables in use
+    uint32_t step_count         # of the page in use
+    uint32_t log_base           # number of this shard's first record among those of all workers
+    int channel                 # to control, -1: none
+    int64_t stale_ns            # oldest request that is still answered
+    bint bad_table              # a current table failed its check: the one before it, or none, is in use
+    nts_request nts[64]
+
+# An answer that was sent and waits for its transmit stamp.
+ctypedef struct pending_stamp:
+    uint64_t rx_ntp
+    uint32_t id
+    uint8_t state               # PENDING_*
+    uint8_t smooth
+    uint16_t position           # PENDING_SAMPLE: place in its batch
+    int64_t predicted_ns        # PENDING_SAMPLE: raw time read before sending
+
+cdef enum:
+    PENDING_FREE = 0
+    PENDING_SAVE = 1            # its stamp belongs into the timestamp map
+    PENDING_SAMPLE = 2          # its stamp only teaches what sending costs
+
+# The learned time from reading the clock to the moment a message leaves, ns.
+ctypedef struct send_model:
+    double write                # of writing one answer: all of a batch are written before the first is sent
+    double single               # until a lone message leaves
+    double first                # until the first of a batch leaves
+    double each                 # and each later one
+    uint32_t since_sample       # batches since the kernel was last asked for a stamp to learn from
+
+# One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
+ctypedef struct socket_state:
+    worker_state *common
+    int fd
+    int family                  # AF_INET, AF_INET6
+    bint packet_info            # bound to a wildcard: answer from the address that was asked
+    bint distrust_rx            # stamps in the queue may be from before a clock step
+    int tx_mode                 # TX_*
+    uint32_t next_id            # of the next message that asks for its transmit stamp
+    uint32_t kernel_drops       # SO_RXQ_OVFL of the last datagram that had one
+    send_model model
+    pending_stamp pending[4096]
+    mmsghdr rx[64]
+    mmsghdr tx[64]
+    iovec rx_data[64]
+    iovec tx_data[64]
+    uint8_t names[64][28]
+    serve_answer answers[64]
+    serve_request requests[64]
+    uint32_t slots[64]          # of each answer: the slot of its request
+    uint8_t data_in[64][1152]
+    uint8_t data_out[64][1152]
+    uint8_t control_in[64][512]
+    uint8_t control_out[64][96]
+    uint8_t info_length[64]     # bytes of packet info in control_out
+    # error queue
+    mmsghdr err[64]
+    iovec err_data[64]
+    uint8_t err_in[64][160]
+    uint8_t err_control[64][512]
