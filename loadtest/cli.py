@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest import network, report
+from loadtest import cpu, network, report
 from loadtest.client import Load, Result, client
 from loadtest.compare import Cores, CoresError, compare
 from loadtest.requests import Key, mac_holds, signed_bank
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         "--nice",
         metavar="N",
         type=int,
-        choices=range(-20, 20),
+        choices=range(-20, 1),
         default=0,
         help="priority of servers and generator: below 0 keeps strangers off their cores (root only)",
     )
@@ -193,26 +193,25 @@ def compare_all(
 
     rounds: instead of the scenarios' own. private: in a network namespace. nice: priority, which servers inherit.
     """
-    os.setpriority(os.PRIO_PROCESS, 0, nice)
     if private:
         network.private_network()
     cores = Cores.available()
     names = [kind.name for kind in kinds]
     reports = []
-    for scenario in scenarios:
-        done = compare(
-            scenario,
-            kinds,
-            rounds or scenario.rounds,
-            cores,
-            private=private,
-            progress=lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True),
-        )
-        print("\r\033[K", end="", file=sys.stderr)
-        print(report.table(done, names), flush=True)
-        reports.append(done)
+    with cpu.priority(nice):
+        for scenario in scenarios:
+            done = compare(scenario, kinds, rounds or scenario.rounds, cores, private=private, progress=progress)
+            progress("")
+            print(report.table(done, names), flush=True)
+            reports.append(done)
     print(report.METHOD.format(window=WINDOW, receive=report.RECEIVE_MOVED if private else ""))
     return reports
+
+
+def progress(text: str) -> None:
+    """One line that the next one overwrites, for who watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def compare_command(options: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ idle: before a run, and after its last answer.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,26 @@ class CpuTime:
             sum(self.busy_ns.values()) - sum(earlier.busy_ns.values()),
             sum(self.waiting_ns.values()) - sum(earlier.waiting_ns.values()),
         )
+
+
+@contextmanager
+def priority(nice: int) -> Iterator[None]:
+    """Run at this priority (−20 to 0), and what is started meanwhile too; PermissionError without the right to.
+
+    Where the scheduler groups processes by session, niceness counts only within the group, so the group's is set too.
+    """
+    group = Path("/proc/self/autogroup")
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    group_before = group.read_text().split()[-1] if group.exists() else ""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        if group_before and nice != int(group_before):
+            group.write_text(str(nice))
+        yield
+    finally:
+        if group_before and nice != int(group_before):
+            group.write_text(group_before)
+        os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def process_tree(pid: int) -> list[int]:

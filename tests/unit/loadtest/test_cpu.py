@@ -1,8 +1,10 @@
 """CPU time of a process tree, against processes that burn a known amount."""
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +61,17 @@ def test_there_is_no_tree_under_a_process_that_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert cpu.process_tree(process.pid) == []
+
+
+def test_priority_lasts_as_long_as_the_block() -> None:
+    group = Path("/proc/self/autogroup")
+    before = group.read_text() if group.exists() else ""
+    if os.geteuid() == 0:
+        with cpu.priority(-3):
+            assert os.getpriority(os.PRIO_PROCESS, 0) == -3
+            assert not before or group.read_text().split()[-1] == "-3"
+    else:
+        with pytest.raises(PermissionError), cpu.priority(-3):
+            pass
+    assert os.getpriority(os.PRIO_PROCESS, 0) == 0
+    assert not before or group.read_text() == before
