@@ -40,6 +40,7 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
+    CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     DATA_ROOM = 1152            # NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 512
@@ -129,6 +130,8 @@ ctypedef struct socket_state:
     serve_answer answers[64]
     serve_request requests[64]
     uint32_t slots[64]          # of each answer: the slot of its request
+    uint32_t sending[64]        # of each message being sent: its answer
+    bint stamps_due             # something sent has asked for its stamp
     uint8_t data_in[64][1152]
     uint8_t data_out[64][1152]
     uint8_t control_in[64][512]

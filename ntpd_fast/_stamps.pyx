@@ -84,9 +84,9 @@ cdef void learn_departure(send_model *model, int position, bint lone, double mea
         error = LEARN_STEP_NS
     elif error < -LEARN_STEP_NS:
         error = -LEARN_STEP_NS
-    # a step down the gradient of the squared error; the factors keep it stable up to the last position
+    # a step down the gradient of the squared error; the factors keep it stable up to the last place of a chunk
     model.first += error * LEARN_WEIGHT
-    model.each += error * LEARN_WEIGHT * position / 512.0
+    model.each += error * LEARN_WEIGHT * position / 32.0
     if model.first < 0.0:
         model.first = 0.0
     if model.each < 0.0:
@@ -272,8 +272,8 @@ cdef void without_ids(socket_state *state, int first, int count) noexcept nogil:
     state.tx_mode = TX_COUNTER
     restart_ids(state)
     for index in range(first, count):
-        used = state.info_length[state.slots[index]]
-        state.tx[index].msg_hdr.msg_control = state.control_out[state.slots[index]] if used else NULL
+        used = state.info_length[state.slots[state.sending[index]]]
+        state.tx[index].msg_hdr.msg_control = state.control_out[state.slots[state.sending[index]]] if used else NULL
         state.tx[index].msg_hdr.msg_controllen = used
 
 

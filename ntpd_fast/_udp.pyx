@@ -1,9 +1,10 @@
 """Bodies of `_udp.pxd`: the only place of the data plane that makes system calls.
 
 A turn is at most BATCHES_A_TURN receive calls and ends with a batch that is not full. In a batch all requests are
-prepared first, then the clock is read once, then all answers are stamped and sent with one call. The stamp of each
-answer is the clock's reading plus the learned time until the kernel takes that answer, so that a place late in the
-batch does not make it lie. Everything runs without the GIL.
+prepared first. Then, a chunk of CHUNK answers at a time, the clock is read, the answers are stamped and sent with one
+call. The stamp of each is the clock's reading plus the learned time until the kernel sends that one, so that a later
+place does not make it lie; a short chunk bounds what an interruption in the middle can spoil, at the price of a system
+call for every eight answers. Everything runs without the GIL.
 """
 
 import os
@@ -22,9 +23,9 @@ from ntpd_fast._clientlog cimport (
     clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_IN, DATA_ROOM, PENDING, PENDING_SAMPLE, PENDING_SAVE,
-    RANDOM_A_PACKET, TX_COUNTER, TX_IDS, TX_NONE, channel_message, cmsghdr, iovec, mmsghdr, msghdr, pending_stamp, send_model,
-    socklen_t, socket_state, worker_state,
+    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CHUNK, CONTROL_IN, DATA_ROOM, PENDING, PENDING_SAMPLE, PENDING_SAVE,
+    RANDOM_A_PACKET, TX_COUNTER, TX_IDS, TX_NONE, channel_message, cmsghdr, iovec, mmsghdr, msghdr, pending_stamp,
+    send_model, socklen_t, socket_state, worker_state,
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
@@ -323,46 +324,42 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
                 to_control(state, slot, request, answer, raw_of[index])
             continue
         state.slots[count] = slot
-        message = &state.tx[count].msg_hdr
-        message.msg_name = state.names[slot]
-        message.msg_namelen = name_size
         count += 1
     return count
 
 
-cdef int finish_batch(socket_state *state, int count, int64_t now, int64_t now_raw) noexcept nogil:
-    """Stamp, seal and lay out the answers for sending; the number that is left."""
+cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, int64_t now_raw) noexcept nogil:
+    """Stamp, seal and lay out `count` answers from `first` on for one send call; the number that is left."""
     cdef serve_context *serve = &state.common.serve
     cdef uint64_t *counters = state.common.worker.counters
     cdef serve_answer *answer
     cdef mmsghdr *message
     cdef pending_stamp *pending
     cdef uint32_t used, number
+    cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
     cdef int index, slot, sent = 0, sample = -1
     cdef bint lone = count == 1
     cdef double leaves = state.model.single if lone else state.model.first
     leaves += state.model.write * count
     state.model.since_sample += 1
     if state.tx_mode != TX_NONE and state.model.since_sample >= SAMPLE_EVERY:
-        # Which place of the batch teaches this time follows from the clock: nobody outside can choose it.
+        # Which place teaches this time follows from the clock: nobody outside can choose it.
         state.model.since_sample = 0
-        sample = <int>(<uint64_t>now_raw % <uint64_t>count)
-    for index in range(count):
+        sample = first + <int>(<uint64_t>now_raw % <uint64_t>count)
+    for index in range(first, first + count):
         answer = &state.answers[index]
         slot = state.slots[index]
         serve_finish(serve, answer, now + <int64_t>(leaves + (0.0 if lone else state.model.each * sent)))
         counters[answer.outcome] += 1
         if not answered(answer.outcome):
             continue
-        message = &state.tx[sent]
-        if sent != index:
-            message.msg_hdr.msg_name = state.tx[index].msg_hdr.msg_name
-            message.msg_hdr.msg_namelen = state.tx[index].msg_hdr.msg_namelen
-            state.slots[sent] = slot
-            state.answers[sent] = answer[0]
+        counters[COUNT_TX_DAEMON + answer.tx_source] += 1
         state.tx_data[sent].iov_base = answer.data
         state.tx_data[sent].iov_len = answer.length
-        counters[COUNT_TX_DAEMON + answer.tx_source] += 1
+        state.sending[sent] = index
+        message = &state.tx[sent]
+        message.msg_hdr.msg_name = state.names[slot]
+        message.msg_hdr.msg_namelen = name_size
         used = state.info_length[slot]
         message.msg_hdr.msg_control = state.control_out[slot] if used else NULL
         message.msg_hdr.msg_controllen = used
@@ -379,23 +376,25 @@ cdef int finish_batch(socket_state *state, int count, int64_t now, int64_t now_r
     return sent
 
 
-cdef int send_batch(socket_state *state, int count) noexcept nogil:
+cdef int send_chunk(socket_state *state, int count) noexcept nogil:
     """Send the laid-out answers and save the stamps of those that went; the number sent."""
     cdef serve_context *serve = &state.common.serve
     cdef uint64_t *counters = state.common.worker.counters
+    cdef serve_answer *answer
     cdef int done = 0, went = 0, result, index
-    cdef bint asked = False, failed = False
+    cdef bint failed = False
     while done < count:
         result = sendmmsg(state.fd, state.tx + done, count - done, MSG_DONTWAIT)
         if result > 0:
             for index in range(done, done + result):
-                if state.answers[index].flags & RES_SAVE:
-                    serve_saved(serve, &state.answers[index])
-                    asked = True
+                answer = &state.answers[state.sending[index]]
+                if answer.flags & RES_SAVE:
+                    serve_saved(serve, answer)
+                    state.stamps_due = True
             done += result
             went += result
-        elif errno == EINVAL and state.tx_mode == TX_IDS and state.tx[done].msg_hdr.msg_controllen > (
-                state.info_length[state.slots[done]]):
+        elif errno == EINVAL and state.tx_mode == TX_IDS and (
+                state.tx[done].msg_hdr.msg_controllen > state.info_length[state.slots[state.sending[done]]]):
             without_ids(state, done, count)
         elif errno != EINTR:
             failed = True
@@ -406,9 +405,36 @@ cdef int send_batch(socket_state *state, int count) noexcept nogil:
             done += 1
     if failed and state.tx_mode == TX_COUNTER:
         restart_ids(state)      # whether the kernel counted the message that failed depends on its version
-    if asked or state.model.since_sample == 0:
-        read_stamps(state)
+    if state.model.since_sample == 0:
+        state.stamps_due = True
     return went
+
+
+cdef bint answer_chunk(socket_state *state, int first, int count) noexcept nogil:
+    """Stamp and send some answers of a batch; false when the clock was stepped under them."""
+    cdef worker_state *common = state.common
+    cdef serve_context *serve = &common.serve
+    cdef int64_t before = clock_ns(CLOCK_REALTIME), between, after
+    cdef int ready, went
+    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
+        # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
+        # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
+        if not refresh_page(common) or serve.page.step_count != common.step_count:
+            return False
+    ready = finish_chunk(state, first, count, map_cook(&serve.page, before), before)
+    if ready == 0:
+        return True
+    between = clock_ns(CLOCK_REALTIME)
+    learn(&state.model.write, <double>(between - before) / count)
+    went = send_chunk(state, ready)
+    if state.tx_mode == TX_NONE and went == count:
+        after = clock_ns(CLOCK_REALTIME)
+        if count == 1:
+            learn(&state.model.single, <double>(after - between) * LEAVES_AFTER)
+        else:
+            learn(&state.model.each, <double>(after - between) / count)
+            state.model.first = state.model.each * LEAVES_AFTER
+    return True
 
 
 cdef int run_batch(socket_state *state) noexcept nogil:
@@ -416,7 +442,7 @@ cdef int run_batch(socket_state *state) noexcept nogil:
     cdef worker_state *common = state.common
     cdef serve_context *serve = &common.serve
     cdef uint64_t *counters = common.worker.counters
-    cdef int64_t now_raw, before, between, after
+    cdef int64_t now_raw
     cdef int received, index, count
     if not refresh_page(common):
         return 0
@@ -447,26 +473,15 @@ cdef int run_batch(socket_state *state) noexcept nogil:
     if count == 0:
         return received
 
-    before = clock_ns(CLOCK_REALTIME)
-    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
-        # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
-        # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
-        if not refresh_page(common) or serve.page.step_count != common.step_count:
-            counters[OUT_DROP_STEPPING] += count
-            return received
-    count = finish_batch(state, count, map_cook(&serve.page, before), before)
-    if count == 0:
-        return received
-    between = clock_ns(CLOCK_REALTIME)
-    learn(&state.model.write, <double>(between - before) / count)
-    index = send_batch(state, count)
-    if state.tx_mode == TX_NONE and index == count:
-        after = clock_ns(CLOCK_REALTIME)
-        if count == 1:
-            learn(&state.model.single, <double>(after - between) * LEAVES_AFTER)
-        else:
-            learn(&state.model.each, <double>(after - between) / count)
-            state.model.first = state.model.each * LEAVES_AFTER
+    index = 0
+    while index < count:
+        if not answer_chunk(state, index, CHUNK if count - index > CHUNK else count - index):
+            counters[OUT_DROP_STEPPING] += count - index
+            break
+        index += CHUNK
+    if state.stamps_due:
+        state.stamps_due = False
+        read_stamps(state)
     return received
 
 
