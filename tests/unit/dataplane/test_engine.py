@@ -386,8 +386,8 @@ def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> 
 
 
 NOGIL = {
-    "_udp": ["run_batch", "prepare_batch", "answer_chunk", "finish_chunk", "send_chunk", "run_turn", "poll_turns", "read_control",
-             "refresh_tables", "to_control"],
+    "_udp": ["run_batch", "prepare_batch", "answer_chunk", "finish_chunk", "send_chunk", "run_turn", "poll_turns",
+             "read_control", "refresh_tables", "to_control"],
     "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "restart_ids", "find_payload", "learn_departure"],
     "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
 }
