@@ -33,9 +33,8 @@ def write_atomically(path: str, data: bytes, mode: int) -> None:
 def read_bounded(path: str, size_max: int) -> tuple[bytes, os.stat_result]:
     """A plain file of at most `size_max` bytes and its status. OSError as it comes; ValueError for anything else."""
     # a pipe would block an open without O_NONBLOCK
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a plain file")
         data = stream.read(size_max + 1)

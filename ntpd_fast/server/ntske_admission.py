@@ -1,0 +1,77 @@
+"""Who may connect to the NTS-KE server: the access table of `allow` and `deny`, then `ntsratelimit`.
+
+Both are read where the data plane reads them, in shared memory; the client log shard is this process's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from ntpd_fast._access import AccessView
+from ntpd_fast._clientlog import ClientLogWriter
+
+IPAddress = IPv4Address | IPv6Address
+
+ACCESS = "access"
+SERVICE_NTSKE = 1
+_LIMIT_PASS = 0
+
+
+class Admission(Protocol):
+    """Decides about an accepted connection, once."""
+
+    def admit(self, address: IPAddress) -> str:
+        """Empty: welcome. Otherwise the counter of the refusal, `refused_access` or `refused_rate`."""
+
+
+class AdmitAll:
+    """Everybody is welcome."""
+
+    def admit(self, address: IPAddress) -> str:
+        return ""
+
+
+class TableSource(Protocol):
+    """The part of `_region.ControlRegion` that holds the access table."""
+
+    def table_version(self, name: str) -> int: ...
+
+    def read_table(self, name: str) -> bytes | None: ...
+
+
+class SharedAdmission:
+    """The rules of the running daemon. `ntp_time` gives NTP64 time for the client log.
+
+    clients: the log shard of key exchange with the limit already set; None with `noclientlog`.
+    """
+
+    def __init__(
+        self, tables: TableSource, clients: ClientLogWriter | None, ntp_time: Callable[[], int]
+    ) -> None:
+        self._tables = tables
+        self._clients = clients
+        self._ntp_time = ntp_time
+        self._version = 0
+        self._view: AccessView | None = None
+
+    def admit(self, address: IPAddress) -> str:
+        view = self._access()
+        if view is None or not view.check(address.packed):
+            # as for NTP requests: who is denied is not recorded
+            return "refused_access"
+        if self._clients is not None:
+            index = self._clients.hit(address.packed, SERVICE_NTSKE, self._ntp_time())
+            if self._clients.limit(index, SERVICE_NTSKE) != _LIMIT_PASS:
+                return "refused_rate"
+        return ""
+
+    def _access(self) -> AccessView | None:
+        while self._version != (version := self._tables.table_version(ACCESS)):
+            table = self._tables.read_table(ACCESS)
+            # a writer may have gone twice round the copies meanwhile: then what was read may be two halves
+            if self._tables.table_version(ACCESS) == version:
+                self._view = None if table is None else AccessView(table)
+                self._version = version
+        return self._view

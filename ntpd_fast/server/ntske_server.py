@@ -1,0 +1,290 @@
+"""The listening side of NTS key exchange: sockets, limits, deadlines, certificates, counters; thin glue over KeSession.
+
+Rules: no connection can hold up another; whatever runs out (descriptors, memory, places), the service goes on and says
+so in a counter. A session has SESSION_TIMEOUT_S from accept to close, whatever its client does. When all places are
+taken, a newcomer gets the place of the oldest session of the address prefix that holds most of them, unless the
+newcomer's own prefix holds as many: one network cannot keep the others out, and a lone site can use every place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ntpd_fast.server.ntske_admission import Admission, AdmitAll
+from ntpd_fast.server.ntske_session import KeOutcome, KeService, KeSession
+from ntpd_fast.server.ntske_table import SessionTable
+from ntpd_fast.system.messages import Log, Severity
+
+IPAddress = IPv4Address | IPv6Address
+
+SESSION_TIMEOUT_S = 2.0
+"""From accept to the end, as chrony has it (nts.md §1)."""
+ACCEPTS_PER_TURN = 64
+"""Connections taken before others get their turn."""
+ACCEPT_PAUSE_S = 0.1
+"""Pause after descriptors or memory have run out: sessions that end give some back."""
+READ_SIZE = 16384
+_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# accept(2) hands on errors of the connection it would have returned: they mean the next one, not the listener
+_TRANSIENT = {
+    errno.ECONNABORTED,
+    errno.EINTR,
+    errno.EPROTO,
+    errno.EPERM,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+}
+
+
+COUNTERS = (
+    *(outcome.name.lower() for outcome in KeOutcome),
+    "accepted",
+    "refused_access",
+    "refused_rate",
+    "refused_full",
+    "accept_errors",
+    "out_of_resources",
+    "send_errors",
+    "certificate_reloads",
+    "sessions",
+)
+"""Counters of a key exchange process, in the order they have in shared memory; `sessions` is a gauge."""
+_INDEX = {name: index for index, name in enumerate(COUNTERS)}
+COUNTER_BYTES = 8 * len(COUNTERS)
+
+
+class KeCounters:
+    """Counters of one process, in memory that others may read at any time."""
+
+    def __init__(self, memory: bytearray | memoryview | None = None) -> None:
+        """memory: COUNTER_BYTES, shared if others read it."""
+        self._cells = memoryview(bytearray(COUNTER_BYTES) if memory is None else memory)[:COUNTER_BYTES].cast("Q")
+
+    def add(self, name: str, amount: int = 1) -> None:
+        index = _INDEX[name]
+        self._cells[index] = (self._cells[index] + amount) & 0xFFFFFFFFFFFFFFFF
+
+    def set(self, name: str, value: int) -> None:
+        self._cells[_INDEX[name]] = value
+
+    def read(self) -> dict[str, int]:
+        return dict(zip(COUNTERS, self._cells, strict=True))
+
+
+class _Connection:
+    """One accepted socket: its session, what could not be sent yet, where it is in the table."""
+
+    __slots__ = ("closing", "prefix", "session", "sock", "unsent", "writing")
+
+    def __init__(self, sock: socket.socket, session: KeSession, prefix: bytes) -> None:
+        self.sock = sock
+        self.session = session
+        self.prefix = prefix
+        self.unsent = b""
+        self.writing = False
+        self.closing = False
+
+
+class NtsKeServer:
+    """Serves key exchange on listening sockets, which stay the caller's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Sequence[socket.socket],
+        service: KeService,
+        log: Log,
+        *,
+        connections_max: int,
+        admission: Admission | None = None,
+        counters: KeCounters | None = None,
+        timeout_s: float = SESSION_TIMEOUT_S,
+    ) -> None:
+        self.service = service
+        self.counters = counters or KeCounters()
+        self._loop = loop
+        self._sockets = list(sockets)
+        self._log = log
+        self._admission = admission or AdmitAll()
+        self._timeout_s = timeout_s
+        self._table: SessionTable[_Connection] = SessionTable(connections_max)
+        self._sweep: asyncio.TimerHandle | None = None
+        self._resume: asyncio.TimerHandle | None = None
+        self._told_resources = False
+        self._running = False
+
+    @property
+    def sessions(self) -> int:
+        return len(self._table)
+
+    def start(self) -> None:
+        self._running = True
+        for sock in self._sockets:
+            sock.setblocking(False)
+        self._listen()
+
+    def stop(self) -> None:
+        """Stop accepting and drop all sessions; the listening sockets stay open."""
+        self._running = False
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+        for timer in (self._sweep, self._resume):
+            if timer is not None:
+                timer.cancel()
+        self._sweep = self._resume = None
+        while (oldest := self._table.oldest()) is not None:
+            self._drop(oldest[1])
+
+    def _listen(self) -> None:
+        self._resume = None
+        if self._running:
+            for sock in self._sockets:
+                self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _RESOURCES:
+                    self._pause(error)
+                    return
+                self.counters.add("accept_errors")
+                if error.errno not in _TRANSIENT:
+                    raise
+                continue
+            self._admit(sock, ip_address(peer[0].partition("%")[0]))
+
+    def _pause(self, error: OSError) -> None:
+        """Out of descriptors or memory: the backlog keeps newcomers for the moment, sessions go on."""
+        self.counters.add("out_of_resources")
+        if not self._told_resources:
+            self._told_resources = True
+            self._log(Severity.WARNING, f"Could not accept NTS-KE connection : {error.strerror}")
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+        if self._resume is None:
+            self._resume = self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
+
+    def _admit(self, sock: socket.socket, address: IPAddress) -> None:
+        refusal = self._admission.admit(address)
+        if refusal:
+            self.counters.add(refusal)
+            sock.close()
+            return
+        self.counters.add("accepted")
+        prefix = prefix_of(address)
+        if self._table.full:
+            victim = self._table.give_way(prefix)
+            if victim is None:
+                self.counters.add("refused_full")
+                sock.close()
+                return
+            self.counters.add("evicted")
+            self._drop(victim)
+        sock.setblocking(False)
+        connection = _Connection(sock, KeSession(self.service), prefix)
+        self._table.add(connection, prefix, self._loop.time())
+        self.counters.set("sessions", len(self._table))
+        self._loop.add_reader(sock.fileno(), self._readable, connection)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._timeout_s, self._expire)
+
+    def _expire(self) -> None:
+        """Sessions all live equally long, so the oldest is always the next to expire: one timer for all."""
+        self._sweep = None
+        now = self._loop.time()
+        while (oldest := self._table.oldest()) is not None:
+            since, connection = oldest
+            left = since + self._timeout_s - now
+            if left > 0:
+                self._sweep = self._loop.call_later(left, self._expire)
+                return
+            if connection.session.outcome is None:
+                self.counters.add("timed_out")
+            self._drop(connection)
+
+    def _readable(self, connection: _Connection) -> None:
+        try:
+            data = connection.sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if connection.closing:
+            # the answer is out and our side is closed: all that can still come is the client's end
+            if not data:
+                self._drop(connection)
+            return
+        session = connection.session
+        out = session.receive(data)
+        if session.outcome is not None:
+            self.counters.add(session.outcome.name.lower())
+            if session.reason:
+                self._log(Severity.DEBUG, f"NTS-KE session ended : {session.reason}")
+        self._send(connection, out)
+
+    def _send(self, connection: _Connection, data: bytes) -> None:
+        if data:
+            connection.unsent += data
+        if connection.unsent:
+            try:
+                sent = connection.sock.send(connection.unsent, socket.MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self.counters.add("send_errors")
+                self._drop(connection)
+                return
+            connection.unsent = connection.unsent[sent:]
+        if connection.unsent:
+            # a client that does not read gets nothing more to answer
+            if not connection.writing:
+                connection.writing = True
+                self._loop.remove_reader(connection.sock.fileno())
+                self._loop.add_writer(connection.sock.fileno(), self._send, connection, b"")
+            return
+        if connection.writing:
+            connection.writing = False
+            self._loop.remove_writer(connection.sock.fileno())
+            self._loop.add_reader(connection.sock.fileno(), self._readable, connection)
+        if connection.session.outcome is not None:
+            self._finish(connection)
+
+    def _finish(self, connection: _Connection) -> None:
+        """Close our side and wait for the client's: closing over unread bytes resets, and may cost the answer."""
+        if connection.session.outcome not in (KeOutcome.SERVED, KeOutcome.REFUSED):
+            self._drop(connection)
+            return
+        connection.closing = True
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        fd = connection.sock.fileno()
+        self._loop.remove_reader(fd)
+        if connection.writing:
+            self._loop.remove_writer(fd)
+        connection.sock.close()
+        self._table.remove(connection)
+        self.counters.set("sessions", len(self._table))
+
+
+def prefix_of(address: IPAddress) -> bytes:
+    """What counts as one network when places are shared out: an IPv4 /24, an IPv6 /48."""
+    return address.packed[:3] if address.version == 4 else address.packed[:6]
