@@ -113,6 +113,7 @@ ctypedef struct serve_context:
     served_state served
     const uint8_t *access       # attached access table, NULL: nobody may ask
     const peer_table *peers     # checked table, NULL: none
+    const uint8_t *keys         # attached table of symmetric keys, NULL: none
     clientlog log
     tsmap map
     nts_keys nts
@@ -140,7 +141,8 @@ ctypedef struct serve_answer:
     uint8_t auth                # AUTH_* of the answer to be sealed in serve_finish
     uint8_t tx_source           # STAMP_* of the transmit stamp that is sent
     bint smooth                 # smoothing applies to this answer
-    uint32_t key_id             # of a symmetric key
+    uint32_t key_id             # OUT_SIGND: as in the request
+    int32_t key                 # AUTH_SYMMETRIC: position in the table of keys
     uint64_t rx_ntp             # receive stamp as sent
     uint64_t origin             # origin stamp as sent
     uint64_t saved_tx           # interleaved: the stamp to send instead of the present time, 0: basic

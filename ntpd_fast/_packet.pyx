@@ -7,6 +7,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ntpd_fast._access cimport access_attach, access_check
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._auth cimport auth_attach, auth_check, auth_mac_length, auth_sign
 from ntpd_fast._clientlog cimport (
     LIMIT_DROP, LIMIT_KOD, LIMIT_PASS, SERVICE_NTP, clientlog_attach, clientlog_hit, clientlog_limit,
     clientlog_prefetch, clientlog_set_limit, clientlog_ticks,
@@ -55,6 +56,7 @@ cdef enum:
     EF_NTS_LAST = 0x0404
     MAC_MIN = 20
     MAC_MAX_V4 = 24
+    ANSWER_ROOM = NTP_PACKET_MAX
     REDRAWS_MAX = 16            # draws for a unique stamp before it is nudged by one unit
 
 cdef uint32_t MONO_MAGIC = 0xF5BEDD9A
@@ -355,6 +357,7 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
     cdef int8_t poll
     cdef int limit = LIMIT_PASS, nts = NTS_OK
     cdef int32_t record
+    cdef uint32_t mac_length = 0
     cdef int64_t rx_ns, ref_ns
     cdef uint64_t rx_ntp, request_origin, request_rx
     cdef uint64_t avoid[2]
@@ -404,6 +407,11 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
                 return
             nts = nts_check_request(ans.nts, &ctx.nts, req.data, req.length)
             if nts >= NTS_DROP_MISSING or (nts != NTS_OK and limit == LIMIT_KOD):
+                ans.outcome = OUT_DROP_AUTH
+                return
+        elif packet.auth == AUTH_SYMMETRIC:
+            ans.key = auth_check(ctx.keys, req.data, req.length, packet.fields_end)
+            if ans.key < 0:
                 ans.outcome = OUT_DROP_AUTH
                 return
         elif packet.auth == AUTH_MSSNTP and ctx.signd and mode == MODE_SERVER:
@@ -471,12 +479,14 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
                 return
         else:
             ans.length = nts_build_nak(ans.nts, req.data, out, ans.length)
+    elif packet.auth == AUTH_SYMMETRIC:
+        mac_length = auth_mac_length(ctx.keys, ans.key, packet.version)
     if packet.auth != AUTH_NONE and ans.outcome == OUT_ANSWERED:
         ans.flags |= RES_AUTH
     if not ok:
         ans.outcome = OUT_DROP_ENTROPY
         return
-    if ans.length > req.length:
+    if ans.length + mac_length > req.length:
         ans.outcome = OUT_DROP_SIZE
         return
     ctx.last_rx = ans.rx_ntp
@@ -503,8 +513,13 @@ cdef void serve_finish(serve_context *ctx, serve_answer *ans, int64_t tx_ns) noe
         return
     put64(ans.data + 40, stamp)
     ctx.last_tx = stamp
-    if ans.auth == AUTH_NTS and ans.outcome != OUT_NTS_NAK:
-        nts_seal_response(ans.nts, ans.data)
+    if ans.auth == AUTH_NTS:
+        if ans.outcome != OUT_NTS_NAK:
+            nts_seal_response(ans.nts, ans.data)
+    elif ans.auth == AUTH_SYMMETRIC:
+        ans.length = auth_sign(ctx.keys, ans.key, ans.data, ans.length, ANSWER_ROOM)
+        if ans.length == 0:
+            ans.outcome = OUT_DROP_SIZE
 
 
 cdef void serve_saved(serve_context *ctx, const serve_answer *ans) noexcept nogil:
@@ -530,13 +545,14 @@ cdef class PacketServer:
     cdef nts_request *nts
     cdef bytes access
     cdef bytes peers
+    cdef bytes keys
     cdef object log
     cdef object stamps
     cdef ControlRegion control
     cdef KeyRing ring
 
     def __cinit__(self, ControlRegion control, bytes access, int min_poll=-19, uint8_t[::1] log=None,
-                  uint8_t[::1] stamps=None, KeyRing ring=None, bytes peers=None):
+                  uint8_t[::1] stamps=None, KeyRing ring=None, bytes peers=None, bytes keys=None):
         memset(&self.ctx, 0, sizeof(serve_context))
         self.rng = <rng_buf *>calloc(1, sizeof(rng_buf))
         self.nts = <nts_request *>calloc(1, sizeof(nts_request))
@@ -556,6 +572,11 @@ cdef class PacketServer:
             if not peers_check(<const uint8_t *><const char *>peers, len(peers)):
                 raise ValueError("not a peer table")
             self.ctx.peers = <const peer_table *><const char *>self.peers
+        if keys is not None:
+            self.keys = keys
+            if not auth_attach(<const uint8_t *><const char *>keys, len(keys)):
+                raise ValueError("not a table of keys")
+            self.ctx.keys = <const uint8_t *><const char *>self.keys
         self.ctx.min_poll = min_poll
         if not clientlog_attach(&self.ctx.log, NULL if log is None else &log[0], 0 if log is None else log.shape[0]):
             raise ValueError("not a client log shard")

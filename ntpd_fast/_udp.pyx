@@ -17,6 +17,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._access cimport access_attach
+from ntpd_fast._auth cimport auth_attach
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6
 from ntpd_fast._clientlog cimport (
     CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
@@ -38,7 +39,7 @@ from ntpd_fast._region cimport (
     COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS,
     COUNT_NTP_AUTH, COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, COUNT_SEND_ERRORS,
     COUNT_TX_DAEMON, REF_STEPPING, SERVING_MAGIC,
-    TABLE_ACCESS, TABLE_COUNT, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, control_region, nf_fence,
+    TABLE_ACCESS, TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, control_region, nf_fence,
     nf_load_acquire, nf_store_release, ref_read, serving_options, table_current, worker_region,
 )
 from ntpd_fast._stamps cimport ask_for_stamp, learn, read_stamps, restart_ids, without_ids
@@ -118,6 +119,11 @@ cdef bint adopt_table(worker_state *common, int which, const uint8_t *table) noe
         if not peers_check(table, capacity):
             return False
         common.serve.peers = <const peer_table *>table
+    elif which == TABLE_KEYS:
+        common.serve.keys = NULL
+        if not auth_attach(table, capacity):
+            return False
+        common.serve.keys = table
     elif which == TABLE_SERVING:
         options = <const serving_options *>table
         if capacity < sizeof(serving_options) or options.magic != SERVING_MAGIC:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntpd_fast._auth import KeyTable, build_key_table
+from ntpd_fast._nts import KeyRing
 from ntpd_fast._packet import OUTCOMES, PacketServer, format_28, ntp64, parse, short_format
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
@@ -312,7 +314,20 @@ def test_recorded_outcomes(case: dict[str, Any]) -> None:
     assert answer[24:32] == recorded[24:32]
     prefix = bytes.fromhex(case["resp_ext_prefix"])
     assert answer[48:52] == prefix[:4]
+    if prefix[:2] == b"\0\0":
+        assert KeyTable(key_table()).check(answer, 48) == int.from_bytes(prefix[:4], "big")
+
+
+def key_table() -> bytes:
+    keys = []
+    for number, key in VECTORS["_about"]["keys"].items():
+        secret = bytes.fromhex(key["key_hex"])
+        names = {"aes": f"AES{len(secret) * 8}", "sha3_256": "SHA3-256"}
+        keys.append((int(number), names.get(key["type"], key["type"].upper()), secret))
+    return build_key_table(keys, 65536)
 
 
 def matrix_server() -> PacketServer:
-    return make()
+    ring = KeyRing()
+    ring.publish([(1, 15, bytes(32))], 1)
+    return make(keys=key_table(), ring=ring)
