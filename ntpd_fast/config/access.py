@@ -16,7 +16,7 @@ from ntpd_fast.config.model import AccessRule, IPAddress
 from ntpd_fast.config.resolve import Resolver, parse_address
 from ntpd_fast.config.words import INT_MAX, NotANumber, strict_int
 
-_SHORT_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}\Z")
+_SHORT_IPV4 = re.compile(r"\+?[0-9]+(?:\.\+?[0-9]+){0,2}\Z")
 
 
 def parse_subnet(word: str, resolver: Resolver) -> tuple[IPAddress, int] | None:

@@ -5,6 +5,8 @@ Lines are bytes; a word is what stands between C white space; a line whose first
 number of files, of bytes and of lines that say something. What is beyond is refused.
 """
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -63,13 +65,18 @@ def split_line(raw: bytes, file: str | None, number: int) -> Line | None:
     return Line([word.decode("utf-8", "surrogateescape") for word in words], where)
 
 
-def read_file(path: str, budget: Budget) -> bytes:
-    """The bytes of a file of the configuration, within the budget."""
+def read_file(path: str, budget: Budget, *, regular: bool = False) -> bytes:
+    """The bytes of a file of the configuration, within the budget.
+
+    `regular` refuses what may never end or never begin; without it a pipe can be read (`-f /dev/stdin`).
+    """
     if budget.files >= budget.files_max:
         raise ConfigError(f"Could not open {path} : More than {budget.files_max} configuration files")
     budget.files += 1
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once if regular else None) as file:
+            if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"Could not open {path} : Not a regular file")
             data = file.read(budget.size_max - budget.size + 1)
     except OSError as error:
         raise ConfigError(f"Could not open {path} : {error.strerror}") from error
@@ -79,6 +86,10 @@ def read_file(path: str, budget: Budget) -> bytes:
     if budget.size > budget.size_max:
         raise ConfigError(f"Could not read {path} : More than {budget.size_max} bytes of configuration")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def physical_lines(data: bytes) -> Iterator[tuple[int, bytes, bool]]:

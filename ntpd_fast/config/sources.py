@@ -95,7 +95,7 @@ def _note(notes: list[str], text: str) -> None:
 
 def _read_sources_file(path: str, budget: Budget, sources: list[SourceConfig], notes: list[str]) -> None:
     draft = Draft(_no_resolver, _no_include)
-    for number, raw, terminated in physical_lines(read_file(path, budget)):
+    for number, raw, terminated in physical_lines(read_file(path, budget, regular=True)):
         where = Where(path, number)
         if not terminated or len(raw) + 1 > LINE_SIZE_MAX:
             # A script may still be writing it; chrony ends the file here too.
