@@ -1,0 +1,170 @@
+"""Control's end of the data plane: what it tells the workers, and what it counts of them.
+
+Everything goes through shared memory: tables are published as new versions, counters and client records are read
+where the workers write them. Nothing here waits for a worker.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ntpd_fast._auth import build_key_table
+from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, init_shard, shard_size
+from ntpd_fast._packet import ntp64
+from ntpd_fast._region import serving_table
+from ntpd_fast._tsmap import TimestampMap
+from ntpd_fast.config.model import RatelimitOptions
+from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.clientlog import ClientReports, ResetState
+from ntpd_fast.server.shared import Shared
+
+IPAddress = IPv4Address | IPv6Address
+
+SERVICE_NTP, SERVICE_NTSKE, SERVICE_COMMAND = range(3)
+
+_PEERS_MAGIC = 0x53524550
+_PEER_ROW = struct.Struct("=16sIHH")
+_PEER_SYMMETRIC = 1
+_NEVER = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PeerRow:
+    """One association whose packets arrive on the server sockets: address, port, and whether it is a `peer`."""
+
+    address: IPAddress
+    port: int
+    symmetric: bool
+
+    def sort_key(self) -> tuple[bytes, int, int]:
+        return self.address.packed.ljust(16, b"\0"), self.address.version, self.port
+
+
+def peer_table(rows: Iterable[PeerRow]) -> bytes:
+    """The bytes of a peer table (layout in `_packet.pxd`), sorted as the workers search it."""
+    packed = []
+    for row in sorted(rows, key=PeerRow.sort_key):
+        address, version, port = row.sort_key()
+        packed.append(_PEER_ROW.pack(address, version, port, _PEER_SYMMETRIC if row.symmetric else 0))
+    return struct.pack("=II", _PEERS_MAGIC, len(packed)) + b"".join(packed)
+
+
+class DataPlane:
+    """What control publishes to the workers. One object for the life of the control process."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def publish_access(self, table: AccessTable) -> None:
+        """New access rules; every worker takes them up with its next batch."""
+        self._shared.write_table("access", table.compile())
+
+    def publish_keys(self, keys: list[tuple[int, str, bytes]]) -> None:
+        """New symmetric keys: (id, type, key) each; KeyTableFull when they are too many."""
+        room = self._shared.control.table_capacity("keys")
+        self._shared.write_table("keys", build_key_table(keys, room))
+
+    def publish_peers(self, rows: Iterable[PeerRow]) -> None:
+        """The associations whose packets workers hand to control."""
+        self._shared.write_table("peers", peer_table(rows))
+
+    def publish_serving(self, *, net_correction: bool, signd: bool, limit: RatelimitOptions | None) -> None:
+        """Options of answering."""
+        row = None if limit is None else (limit.interval, limit.burst, limit.leak, limit.kod)
+        self._shared.write_table("serving", serving_table(net_correction, signd, row))
+
+
+class ClientAccounts:
+    """The client log as control keeps and reports it: its own shard for commands, all shards for `clients`.
+
+    `side_blocks`: size of control's shard, 0 with `noclientlog`; `limit`: `cmdratelimit`.
+    """
+
+    def __init__(self, shared: Shared, side_blocks: int, limit: RatelimitOptions | None) -> None:
+        self._shared = shared
+        self._reset = ResetState(shared.control.log_reset)
+        self._random = b""
+        self.enabled = side_blocks > 0 and shared.plan.log_blocks > 0
+        self.command_hits = 0
+        self.command_drops = 0
+        readers: list[ClientLogReader] = []
+        self._maps: list[TimestampMap] = []
+        base = 0
+        if self.enabled:
+            for index in range(shared.parts):
+                memory = shared.worker(index).log_memory()
+                assert memory is not None
+                readers.append(ClientLogReader(memory, base))
+                base += readers[-1].capacity
+                if stamps := shared.worker(index).map_memory():
+                    self._maps.append(TimestampMap(stamps))
+            side = bytearray(shard_size(side_blocks))
+            init_shard(side, side_blocks, _random_bytes(20), shared.plan.ipv6_prefix)
+            self._writer = ClientLogWriter(side)
+            self._writer.set_reset(self._reset.value, base)
+            self._base = base
+            if limit is not None:
+                self._writer.set_limit(SERVICE_COMMAND, limit.interval, limit.burst, limit.leak)
+            readers.append(ClientLogReader(side, base))
+        self._reports = ClientReports(readers)
+
+    def admit_command(self, address: IPAddress | None, exempt: bool, now_ns: int) -> bool:
+        """Count a command of `address` (None: a Unix socket); False when the rate limit drops it."""
+        self.command_hits += 1
+        if address is None or not self.enabled:
+            return True
+        index = self._writer.hit(address.packed, SERVICE_COMMAND, ntp64(now_ns))
+        if exempt or index < 0:
+            return True
+        self._writer.feed_random(_random_bytes(16))
+        if self._writer.limit(index, SERVICE_COMMAND):
+            self.command_drops += 1
+            return False
+        return True
+
+    @property
+    def indices(self) -> int:
+        """Size of the table that all shards make together."""
+        return self._reports.indices
+
+    @property
+    def evictions(self) -> int:
+        """Client records that had to make room."""
+        return self._reports.evictions
+
+    def timestamps(self) -> tuple[int, float]:
+        """Pairs held for interleaved clients, and the longest time in s that any worker's pairs span."""
+        held = [stamps.held() for stamps in self._maps]
+        return sum(count for count, _ in held), max((span for _, span in held), default=0.0)
+
+    def page(
+        self, first_index: int, rows_max: int, hits_min: int, reset: bool, now_ns: int
+    ) -> tuple[int, list[tuple[IPAddress, tuple[int, ...], tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]]]:
+        """Some rows of `clients`: (next index, rows of address, hits, drops, intervals, timeout interval, ages in s).
+
+        Ages are 2^32 − 1 for never. With `reset` the rows shown count from zero afterwards.
+        """
+        next_index, records = self._reports.page(first_index, rows_max, hits_min, self._reset.value, ntp64(now_ns))
+        rows = []
+        for record in records:
+            address: IPAddress = (
+                IPv4Address(record.address) if len(record.address) == 4 else IPv6Address(record.address)
+            )
+            ages = tuple(_NEVER if last < 0 else last for last in record.last_s)
+            rows.append(
+                (address, record.hits, record.drops, record.interval_log2, record.timeout_interval_log2, ages)
+            )
+        if reset and self.enabled:
+            state = self._reset.reset(first_index, next_index, self.indices)
+            self._shared.control.log_reset = state
+            self._writer.set_reset(state, self._base)
+        return next_index, rows
+
+
+def _random_bytes(size: int) -> bytes:
+    import secrets
+
+    return secrets.token_bytes(size)
