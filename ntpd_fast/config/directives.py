@@ -1,9 +1,9 @@
 """The table of directives: one row for each name the language knows.
 
 A row says how the arguments are read, which fields of `Config` they set, how a change reaches a running
-daemon, and what the directive is for (the manual page is made from it). Whether the daemon uses what it sets
-is the business of `support`. A new directive of our own is a row in `_OWN`; `ours` is what keeps it out of
-files checked for chrony.
+daemon, and what the directive is for (the manual page is made from it, the kind's `syntax` and `options_of`).
+A new directive of our own is a row in `_OWN`, a field of `Config` and a name in `support`; `ours` is what
+keeps it out of files checked for chrony.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from ntpd_fast.config.kinds import (
 )
 from ntpd_fast.config.model import AuthSelectMode, LeapSecMode, OpenCommand, SourceKind, TrustedCerts
 from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, Local, Ratelimit, Refclock
-from ntpd_fast.config.options import OTHER_RATELIMIT_OPTIONS, RATELIMIT_OPTIONS
+from ntpd_fast.config.options import OTHER_RATELIMIT_OPTIONS, RATELIMIT_OPTIONS, OptionTable
 from ntpd_fast.config.positional import (
     BroadcastKind,
     FallbackDriftKind,
@@ -330,6 +330,12 @@ DIRECTIVES: Mapping[str, Directive] = {
     )
     for row in group
 }
+
+
+def options_of(row: Directive) -> OptionTable:
+    """The table of the options that may follow on the directive's line; empty where there are none."""
+    options: OptionTable = getattr(row.kind, "options", {})
+    return options
 
 
 def canonical(row: Directive) -> str:

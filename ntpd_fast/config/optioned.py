@@ -11,6 +11,9 @@ from ntpd_fast.config.lexer import Line
 from ntpd_fast.config.model import DriftFile, HwTimestampOptions, RatelimitOptions, RefclockConfig
 from ntpd_fast.config.options import (
     DRIFTFILE_OPTIONS,
+    HWTIMESTAMP_OPTIONS,
+    LOCAL_OPTIONS,
+    REFCLOCK_OPTIONS,
     BadValue,
     OptionTable,
     UnknownOption,
@@ -49,6 +52,7 @@ class Refclock:
     """`DRIVER PARAMETER[:OPTION]... [OPTION]...`; every line counts. Drivers are checked at start."""
 
     syntax: ClassVar[str] = "DRIVER PARAMETER[:OPTION]... [OPTION]..."
+    options: ClassVar[OptionTable] = REFCLOCK_OPTIONS
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         if len(line.words) < 3:
@@ -65,6 +69,7 @@ class Local:
     """Options; the last line counts with all of its options."""
 
     syntax: ClassVar[str] = "[OPTION]..."
+    options: ClassVar[OptionTable] = LOCAL_OPTIONS
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         with _told_apart(line):
@@ -92,6 +97,7 @@ class HwTimestamp:
     """`INTERFACE [OPTION]...`; every line counts. The interface may be a pattern of names."""
 
     syntax: ClassVar[str] = "INTERFACE [OPTION]..."
+    options: ClassVar[OptionTable] = HWTIMESTAMP_OPTIONS
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         if len(line.words) < 2:
@@ -108,7 +114,8 @@ class HwTimestamp:
 class DriftFileKind:
     """`FILE [interval SECONDS]`; the last line counts."""
 
-    syntax: ClassVar[str] = "FILE [interval SECONDS]"
+    syntax: ClassVar[str] = "FILE [OPTION]..."
+    options: ClassVar[OptionTable] = DRIFTFILE_OPTIONS
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         if len(line.words) < 2:

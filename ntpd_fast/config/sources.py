@@ -12,7 +12,7 @@ from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.kinds import Draft, invalid
 from ntpd_fast.config.lexer import LINE_SIZE_MAX, Budget, Line, physical_lines, read_file, split_line
 from ntpd_fast.config.model import SourceConfig, SourceKind, Where
-from ntpd_fast.config.options import BadValue, UnknownOption, read_source_options
+from ntpd_fast.config.options import SOURCE_OPTIONS, BadValue, OptionTable, UnknownOption, read_source_options
 from ntpd_fast.config.paths import DIRECTORIES_MAX, files_in
 from ntpd_fast.config.words import Scanner
 
@@ -26,6 +26,7 @@ class Source:
 
     kind: SourceKind
     syntax: ClassVar[str] = "NAME [OPTION]..."
+    options: ClassVar[OptionTable] = SOURCE_OPTIONS
 
     def read(self, line: Line, draft: Draft) -> SourceConfig:
         if len(line.words) < 2:

@@ -93,7 +93,10 @@ WORDS = [
 
 ACCESS = {"allow", "deny", "cmdallow"}
 # A word that could be a host name would be looked up.
-SUBNETS = ["all", *(word for word in WORDS if re.match(r"[0-9:.+/]+\Z", word) or word.startswith("192."))]
+SUBNETS = [
+    "all", "0", "+7", "007", "255", "256", "1.2.3", "10.1/8", "10/", "10.300", "0/0", "192.0.2.1", "192.0.2.1/24",
+    "192.0.2.1/", "192.0.2.1/-1", "192.0.2.1/33", "192.0.2.1/8x", "::1", "::/0", "::1/x", "::1/129",
+]  # fmt: skip
 
 
 def _refuses(line: str) -> bool:

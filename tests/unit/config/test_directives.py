@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ntpd_fast.config import Config, ConfigError
-from ntpd_fast.config.directives import DIRECTIVES
+from ntpd_fast.config.directives import DIRECTIVES, options_of
 from ntpd_fast.config.kinds import Real
 from ntpd_fast.config.model import (
     OPENCOMMANDS_DEFAULT,
@@ -28,14 +28,6 @@ from ntpd_fast.config.model import (
     SmoothTime,
     TempComp,
     TrustedCerts,
-)
-from ntpd_fast.config.options import (
-    DRIFTFILE_OPTIONS,
-    HWTIMESTAMP_OPTIONS,
-    LOCAL_OPTIONS,
-    RATELIMIT_OPTIONS,
-    REFCLOCK_OPTIONS,
-    SOURCE_OPTIONS,
 )
 from tests.unit.config.conftest import parse
 
@@ -70,18 +62,19 @@ def test_every_field_has_a_directive() -> None:
 
 
 def test_every_row_is_documented_in_one_sentence() -> None:
-    tables = (
-        DRIFTFILE_OPTIONS,
-        HWTIMESTAMP_OPTIONS,
-        LOCAL_OPTIONS,
-        RATELIMIT_OPTIONS,
-        REFCLOCK_OPTIONS,
-        SOURCE_OPTIONS,
-    )
-    rows = [*DIRECTIVES.values(), *(option for table in tables for option in table.values())]
-    for row in rows:
+    options = [option for row in DIRECTIVES.values() for option in options_of(row).values()]
+    for row in (*DIRECTIVES.values(), *options):
         assert re.fullmatch(r"[A-Z][^\n]{12,}\.", row.description), row.name
-        assert isinstance((row.kind if hasattr(row, "kind") else row.value).syntax, str)
+    assert all(isinstance(row.kind.syntax, str) for row in DIRECTIVES.values())
+    assert all(isinstance(option.value.syntax, str) for option in options)
+
+
+def test_options_are_told_of_every_line_that_takes_them() -> None:
+    assert {name for name, row in DIRECTIVES.items() if "[OPTION]" in row.kind.syntax} == {
+        name for name, row in DIRECTIVES.items() if options_of(row)
+    }
+    assert options_of(DIRECTIVES["driftfile"]).keys() == {"interval"}
+    assert "kod" not in options_of(DIRECTIVES["cmdratelimit"])
 
 
 VALUES: list[tuple[list[str], str, Any]] = [

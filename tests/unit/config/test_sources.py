@@ -105,9 +105,9 @@ def test_unusable_value_is_told(write: Write, tmp_path: Path) -> None:
 
 def test_ten_thousand_sources(write: Write, tmp_path: Path) -> None:
     write("a.sources", "".join(f"server s{number}.example iburst key 7\n" for number in range(10_000)))
-    start = time.monotonic()
+    start = time.process_time()
     files = read(tmp_path)
-    assert time.monotonic() - start < 2.0
+    assert time.process_time() - start < 2.0
     assert len(files.sources) == 10_000
     assert files.notes == ()
 
