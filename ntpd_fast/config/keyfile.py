@@ -41,9 +41,8 @@ class KeyType(StrEnum):
 
 
 CIPHER_KEY_SIZES = {KeyType.AES128: 16, KeyType.AES256: 32}
-SUPPORTED = frozenset(
-    {KeyType.MD5, KeyType.SHA1, KeyType.SHA256, KeyType.SHA384, KeyType.SHA512, *CIPHER_KEY_SIZES}
-)
+SUPPORTED = frozenset(KeyType) - {KeyType.TIGER, KeyType.WHIRLPOOL}
+"""What both the server's and the client's side can compute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ntpd_fast.config import keyfile
-from ntpd_fast.config.keyfile import SUPPORTED, KeyFile, KeyType, SymmetricKey, read_keyfile
+from ntpd_fast.config.keyfile import KeyFile, KeyType, SymmetricKey, read_keyfile
 from tests.unit.config.conftest import CORPUS, Write
 
 
@@ -64,7 +64,6 @@ def test_key(line: str, key: SymmetricKey, write: Write) -> None:
         ("1 AES192 abc", "Invalid type in key 1"),
         ("1 TIGER abc", "Unsupported hash function in key 1"),
         ("1 WHIRLPOOL abc", "Unsupported hash function in key 1"),
-        ("1 SHA3-256 abc", "Unsupported hash function in key 1"),
         ("1 HEX:", "Could not decode key 1"),
         ("1 HEX:0", "Could not decode key 1"),
         ("1 HEX:xx", "Could not decode key 1"),
@@ -83,7 +82,7 @@ def test_bad_line_costs_only_its_own_key(line: str, warning: str, write: Write, 
 def test_what_is_supported_is_the_callers_business(write: Write) -> None:
     path = str(write("keys", "1 SHA3-256 abc\n2 AES128 HEX:00112233445566778899aabbccddeeff\n"))
     os.chmod(path, 0o600)
-    assert read_keyfile(path, SUPPORTED | {KeyType.SHA3_256}).keys.keys() == {1, 2}
+    assert read_keyfile(path).keys.keys() == {1, 2}
     files = read_keyfile(path, [KeyType.MD5])
     assert files.warnings == ("Unsupported hash function in key 1", "Unsupported cipher in key 2")
 
