@@ -1,0 +1,455 @@
+"""The process that starts the others, keeps them alive and exits last.
+
+No event loop and no threads: it polls one channel a child and the descriptor that signals arrive on, and may fork at
+any moment. A child's death arrives as SIGCHLD (pidfds would need Linux 5.3; EL 8 runs 4.18). Rules:
+
+- a child that dies is forked again on the same sockets and memory: at once the first time, then ever later;
+- a worker whose heartbeat stands still is killed, which makes it a child that died;
+- a worker is replaced without a gap: the successor is ready and waits, the old one stops at the end of a batch and says
+  so, the successor goes;
+- control decides by its exit status whether the daemon ends (`EXIT_END`, `EXIT_FAILED`) or control starts again
+  (`EXIT_AGAIN`); any other end is a death, and what it held (the clock's frequency) is put back first;
+- until everything was ready once, a death ends the daemon: a start that cannot work must say so, not repeat.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
+from ntpd_fast.server.child import Confinement, spawn
+
+log = logging.getLogger(__name__)
+
+# What control's exit status asks for.
+EXIT_END: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
+
+NS_PER_S: Final = 1_000_000_000
+_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_SIGNAL_BATCH: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the supervisor waits for what, in seconds."""
+
+    heartbeat_s: float = 5.0
+    """A worker that did nothing for so long stands still (its loop beats several times a second)."""
+    end_s: float = 5.0
+    """From SIGTERM to SIGKILL at the end."""
+    ready_s: float = 10.0
+    """A successor that is not ready by then is given up."""
+    stop_s: float = 1.0
+    """A worker that does not stop by then is killed so that its successor can go."""
+    backoff_first_s: float = 0.1
+    backoff_max_s: float = 30.0
+    backoff_forget_s: float = 60.0
+    """A child that lived so long was well: its next death counts as the first."""
+
+
+class Notify(Protocol):
+    """What the supervisor tells the service manager."""
+
+    watchdog_interval_s: float | None
+
+    def ready(self) -> None: ...
+    def stopping(self) -> None: ...
+    def status(self, text: str) -> None: ...
+    def watchdog(self) -> None: ...
+
+
+class Backoff:
+    """When to start a child again: at once, then after doubling delays until it has lived long enough."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._failures = 0
+
+    def delay_s(self, lived_s: float) -> float:
+        """The wait after a life of `lived_s` seconds."""
+        if lived_s >= self._limits.backoff_forget_s:
+            self._failures = 0
+        failures = self._failures
+        self._failures = min(failures + 1, 32)
+        if failures == 0:
+            return 0.0
+        return min(self._limits.backoff_first_s * 2.0 ** (failures - 1), self._limits.backoff_max_s)
+
+
+@dataclass(slots=True)
+class Child:
+    """A running process."""
+
+    pid: int
+    channel: Channel
+    started_ns: int
+    fresh_ns: int
+    """Since when its heartbeat is to be judged."""
+    ready: bool = False
+    deadline_ns: int | None = None
+    """When it is killed for not having done what it was told."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """A process the daemon consists of.
+
+    `main(channel, waits)` runs in the child; with `waits` it says `ready` and serves only after `go`. `heartbeat_ns`
+    is the monotonic time of its last sign of life (None: it has none). `on_death` runs in the supervisor after an
+    unexpected end, before the next start.
+    """
+
+    name: str
+    main: Callable[[Channel, bool], int]
+    confinement: Callable[[], Confinement]
+    is_control: bool = False
+    heartbeat_ns: Callable[[], int] | None = None
+    on_death: Callable[[], None] | None = None
+    child: Child | None = None
+    successor: Child | None = None
+    retired: Child | None = None
+    restart_ns: int | None = None
+
+    def children(self) -> list[Child]:
+        """Every process of this slot that has not been waited for."""
+        return [child for child in (self.child, self.successor, self.retired) if child is not None]
+
+
+@dataclass(slots=True)
+class _Wakeup:
+    """The pipe that signals arrive on while we poll."""
+
+    read_end: int
+    write_end: int
+    old_descriptor: int
+    old_handlers: dict[int, Any] = field(default_factory=dict)
+
+
+class Supervisor:
+    """Runs the slots until the daemon ends."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        notify: Notify,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        limits: Limits | None = None,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.slots = list(slots)
+        self._notify = notify
+        self._on_ready = on_ready
+        self._limits = limits or Limits()
+        self._monotonic_ns = monotonic_ns
+        self._backoffs = {slot.name: Backoff(self._limits) for slot in slots}
+        self._replacing: list[Slot] = []
+        self._was_ready = False
+        self._ending = False
+        self._status = EXIT_END
+        self._turn_ns = monotonic_ns()
+
+    def run(self) -> int:
+        """Start everything, keep it alive, end it; the daemon's exit status."""
+        # What exists now is never garbage: collections in children then leave the shared pages alone.
+        gc.collect()
+        gc.freeze()
+        wakeup = _catch_signals()
+        try:
+            for slot in self.slots:
+                self._start(slot)
+            while not self._finished():
+                self._turn(wakeup)
+        finally:
+            self._kill_all()
+            _release_signals(wakeup)
+        return self._status
+
+    def _finished(self) -> bool:
+        return self._ending and not any(slot.children() for slot in self.slots)
+
+    def _turn(self, wakeup: _Wakeup) -> None:
+        """Wait for the next event or deadline and act on it."""
+        poll = select.poll()
+        poll.register(wakeup.read_end, select.POLLIN)
+        by_descriptor: dict[int, tuple[Slot, Child]] = {}
+        for slot in self.slots:
+            for child in slot.children():
+                descriptor = child.channel.fileno()
+                if descriptor >= 0:
+                    by_descriptor[descriptor] = (slot, child)
+                    poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(self._timeout_ms()):
+            if descriptor == wakeup.read_end:
+                self._take_signals(wakeup)
+            else:
+                self._listen(*by_descriptor[descriptor])
+        self._reap()
+        self._keep_time()
+
+    def _timeout_ms(self) -> int:
+        now_ns = self._monotonic_ns()
+        deadlines = [now_ns + int(self._limits.heartbeat_s / 4 * NS_PER_S)]
+        for slot in self.slots:
+            if slot.restart_ns is not None:
+                deadlines.append(slot.restart_ns)
+            deadlines += [child.deadline_ns for child in slot.children() if child.deadline_ns is not None]
+        return max(0, -(-(min(deadlines) - now_ns) // 1_000_000))
+
+    def _start(self, slot: Slot) -> None:
+        slot.restart_ns = None
+        slot.child = self._spawn(slot, waits=False)
+        if slot.child is None:
+            self._failed(slot, 0.0)
+        elif not slot.is_control:
+            slot.child.deadline_ns = slot.child.started_ns + int(self._limits.ready_s * NS_PER_S)
+
+    def _spawn(self, slot: Slot, *, waits: bool) -> Child | None:
+        """Fork a child for the slot; None, with a log line, when the system has no room for one."""
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            log.error("Could not start %s : %s", slot.name, error.strerror)
+            return None
+        confinement = slot.confinement()
+        confinement = replace(confinement, keep=[*confinement.keep, theirs.fileno()])
+        started_ns = self._monotonic_ns()
+        try:
+            pid = spawn(lambda: slot.main(theirs, waits), confinement)
+        except OSError as error:
+            log.error("Could not start %s : %s", slot.name, error.strerror)
+            ours.close()
+            return None
+        finally:
+            theirs.close()
+        return Child(pid, ours, started_ns, started_ns)
+
+    def _failed(self, slot: Slot, lived_s: float) -> None:
+        """The slot has no process: start one at once or later, or end a start that does not work."""
+        if not self._was_ready:
+            self._end(EXIT_FAILED)
+            return
+        delay_s = self._backoffs[slot.name].delay_s(lived_s)
+        slot.restart_ns = self._monotonic_ns() + int(delay_s * NS_PER_S)
+        if delay_s > 0.0:
+            log.warning("Starting %s again in %.1f seconds", slot.name, delay_s)
+
+    def _take_signals(self, wakeup: _Wakeup) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if any(number in _END_SIGNALS for number in os.read(wakeup.read_end, _SIGNAL_BATCH)):
+                self._end(EXIT_END)
+
+    def _listen(self, slot: Slot, child: Child) -> None:
+        try:
+            while child.channel.fileno() >= 0 and (message := child.channel.receive()) is not None:
+                self._heed(slot, child, message)
+        except ChannelClosed:
+            # Its death, if that is what it is, is told by waitpid; a descriptor at its end would only wake us.
+            child.channel.close()
+
+    def _heed(self, slot: Slot, child: Child, message: Message) -> None:
+        match message.verb:
+            case Verb.READY:
+                child.ready = True
+                child.deadline_ns = None
+                if child is slot.successor:
+                    self._stop_predecessor(slot)
+                self._announce()
+            case Verb.STOPPED:
+                # Without a successor (it died meanwhile) the end of this one starts the next.
+                if child is slot.child and slot.successor is not None:
+                    self._promote(slot)
+            case Verb.STATUS:
+                self._notify.status(message.text)
+            case Verb.ALIVE:
+                if self._answers():
+                    self._notify.watchdog()
+            case Verb.REPLACE:
+                self.replace_workers()
+            case _:
+                log.error("Unexpected message '%s' from %s", message.verb.word, slot.name)
+
+    def _announce(self) -> None:
+        if self._was_ready or not all(slot.child is not None and slot.child.ready for slot in self.slots):
+            return
+        self._was_ready = True
+        if self._on_ready is not None:
+            self._on_ready()
+        self._notify.ready()
+
+    def replace_workers(self) -> None:
+        """Hand every worker's sockets to a new process, one worker after the other."""
+        self._replacing = [slot for slot in self.slots if not slot.is_control]
+        self._replace_next()
+
+    def _replace_next(self) -> None:
+        while self._replacing and not self._ending and not any(slot.successor for slot in self.slots):
+            slot = self._replacing.pop(0)
+            if slot.child is None:
+                continue  # it is about to be started anew anyway
+            slot.successor = self._spawn(slot, waits=True)
+            if slot.successor is not None:
+                slot.successor.deadline_ns = slot.successor.started_ns + int(self._limits.ready_s * NS_PER_S)
+
+    def _stop_predecessor(self, slot: Slot) -> None:
+        if slot.child is None:
+            self._promote(slot)
+            return
+        slot.child.deadline_ns = self._monotonic_ns() + int(self._limits.stop_s * NS_PER_S)
+        slot.child.channel.send(Verb.STOP)
+
+    def _promote(self, slot: Slot) -> None:
+        """The sockets are free: the successor serves; the old process only has to end."""
+        successor = slot.successor
+        assert successor is not None
+        slot.child, slot.successor, slot.retired = successor, None, slot.child
+        successor.fresh_ns = self._monotonic_ns()
+        successor.channel.send(Verb.GO)
+        self._replace_next()
+
+    def _reap(self) -> None:
+        """Act on every child that has ended."""
+        for slot in self.slots:
+            for child in slot.children():
+                pid, wait_status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
+                    # Its last words may still be in the channel.
+                    self._listen(slot, child)
+                    child.channel.close()
+                    self._bury(slot, child, os.waitstatus_to_exitcode(wait_status))
+
+    def _bury(self, slot: Slot, child: Child, exit_code: int) -> None:
+        if child is slot.retired:
+            slot.retired = None
+        elif child is slot.successor:
+            slot.successor = None
+            if not self._ending:
+                log.error("Successor of %s (pid %d) %s", slot.name, child.pid, _how(exit_code))
+                self._replace_next()
+        else:
+            slot.child = None
+            self._bury_current(slot, child, exit_code)
+
+    def _bury_current(self, slot: Slot, child: Child, exit_code: int) -> None:
+        if slot.is_control and exit_code in (EXIT_END, EXIT_FAILED):
+            self._end(exit_code)
+            return
+        if slot.is_control and exit_code == EXIT_AGAIN and not self._ending:
+            self._start(slot)
+            return
+        if self._ending and exit_code == 0:
+            return
+        log.error("%s (pid %d) %s", slot.name.capitalize(), child.pid, _how(exit_code))
+        if slot.on_death is not None:
+            slot.on_death()
+        if self._ending:
+            return
+        if slot.successor is None:
+            self._failed(slot, (self._monotonic_ns() - child.started_ns) / NS_PER_S)
+        elif slot.successor.ready:
+            self._promote(slot)
+
+    def _keep_time(self) -> None:
+        """Start, kill and judge what the time has come for."""
+        now_ns = self._monotonic_ns()
+        # If we were held up ourselves (a stopped machine), so were the children: judge them from now on.
+        held_up = now_ns - self._turn_ns > self._limits.heartbeat_s / 2 * NS_PER_S
+        self._turn_ns = now_ns
+        for slot in self.slots:
+            if slot.restart_ns is not None and slot.restart_ns <= now_ns:
+                self._start(slot)
+            for child in slot.children():
+                if held_up:
+                    child.fresh_ns = now_ns
+                if child.deadline_ns is not None and child.deadline_ns <= now_ns:
+                    log.error("%s (pid %d) does not do as told: killed", slot.name.capitalize(), child.pid)
+                    self._kill(child)
+            if slot.child is not None and slot.child.ready and not self._ending:
+                self._judge(slot, slot.child, now_ns)
+
+    def _judge(self, slot: Slot, child: Child, now_ns: int) -> None:
+        silence_s = self._silence_s(slot, child, now_ns)
+        if silence_s > self._limits.heartbeat_s:
+            log.error(
+                "%s (pid %d) has stood still for %.1f seconds: killed", slot.name.capitalize(), child.pid, silence_s
+            )
+            child.fresh_ns = now_ns
+            self._kill(child)
+
+    def _silence_s(self, slot: Slot, child: Child, now_ns: int) -> float:
+        if slot.heartbeat_ns is None:
+            return 0.0
+        return (now_ns - max(slot.heartbeat_ns(), child.fresh_ns)) / NS_PER_S
+
+    def _answers(self) -> bool:
+        """Whether the data plane is alive: some worker is, or there are none."""
+        now_ns = self._monotonic_ns()
+        workers = [slot for slot in self.slots if not slot.is_control]
+        return not workers or any(
+            slot.child is not None and self._silence_s(slot, slot.child, now_ns) < self._limits.heartbeat_s
+            for slot in workers
+        )
+
+    def _kill(self, child: Child) -> None:
+        child.deadline_ns = None
+        os.kill(child.pid, signal.SIGKILL)
+
+    def _end(self, status: int) -> None:
+        """Have every child end; `run` returns `status` when all have."""
+        if self._ending:
+            return
+        self._ending = True
+        self._status = status
+        self._notify.stopping()
+        deadline_ns = self._monotonic_ns() + int(self._limits.end_s * NS_PER_S)
+        for slot in self.slots:
+            slot.restart_ns = None
+            for child in slot.children():
+                child.deadline_ns = deadline_ns
+                os.kill(child.pid, signal.SIGTERM)
+
+    def _kill_all(self) -> None:
+        """Leave no child behind, whatever ended `run`."""
+        for slot in self.slots:
+            for child in slot.children():
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                child.channel.close()
+
+
+def _how(exit_code: int) -> str:
+    """In words, how a process ended."""
+    if exit_code >= 0:
+        return f"exited with status {exit_code}"
+    try:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
+
+
+def _catch_signals() -> _Wakeup:
+    """Have signals written to a pipe; what was set before is kept for `_release_signals`."""
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    old_descriptor = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    wakeup = _Wakeup(read_end, write_end, old_descriptor)
+    for number in (*_END_SIGNALS, signal.SIGCHLD):
+        # A handler has to exist for the descriptor to be written to; what arrives there is acted on.
+        wakeup.old_handlers[number] = signal.signal(number, lambda *_: None)
+    return wakeup
+
+
+def _release_signals(wakeup: _Wakeup) -> None:
+    for number, handler in wakeup.old_handlers.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(wakeup.old_descriptor)
+    os.close(wakeup.read_end)
+    os.close(wakeup.write_end)
