@@ -147,6 +147,24 @@ class Association:
             return self.options.version
         return 4 if self.options.xleave or self.options.extfields else self.auth.default_version
 
+    @property
+    def limits(self) -> DelayLimits:
+        """Limits of the delay tests."""
+        return self._judge.limits
+
+    @limits.setter
+    def limits(self, limits: DelayLimits) -> None:
+        self._judge.limits = limits
+
+    @property
+    def offset_s(self) -> float:
+        """Correction that is added to measured offsets, s."""
+        return self._judge.offset_s
+
+    @offset_s.setter
+    def offset_s(self, offset_s: float) -> None:
+        self._judge.offset_s = offset_s
+
     def report(self) -> NtpReport:
         """The `ntpdata` report."""
         return NtpReport(self._last, self._local_address, replace(self._counts))
