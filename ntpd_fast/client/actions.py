@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ntpd_fast.client.packet import IPAddress
-from ntpd_fast.client.response import Tests
+from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.stamps import StampSource
 from ntpd_fast.clock.driver import Leap
@@ -90,7 +90,7 @@ class MeasurementRecord:
     address: IPAddress | None
     leap: Leap
     stratum: int
-    tests: Tests
+    tests: PassedTests
     local_poll: int
     remote_poll: int
     score: float
@@ -107,7 +107,7 @@ class MeasurementRecord:
     @property
     def synced(self) -> bool:
         """Whether it belongs in the log of accepted measurements."""
-        return Tests.SYNCED in self.tests
+        return PassedTests.SYNCED in self.tests
 
 
 Action = (

@@ -45,7 +45,7 @@ from ntpd_fast.client.packet import (
     refid_of,
 )
 from ntpd_fast.client.poll import PollControl
-from ntpd_fast.client.response import MAX_REMOTE_POLL, MIN_REMOTE_POLL, DelayLimits, Tests
+from ntpd_fast.client.response import MAX_REMOTE_POLL, MIN_REMOTE_POLL, DelayLimits, PassedTests
 from ntpd_fast.client.samplefilter import NTP_COMBINE_RATIO, NTP_MAX_VARIANCE, Sample, SampleFilter
 from ntpd_fast.client.source import REACH_BITS, SelectableSource
 from ntpd_fast.client.sourcestats import Accumulated
@@ -434,7 +434,7 @@ class Association:
         verdict = self._judge.judge(received, now, presending=self._presends_left > 0)
         record = self._record(verdict)
         if not verdict.valid:
-            if self.symmetric and Tests.AUTHENTIC in verdict.tests:
+            if self.symmetric and PassedTests.AUTHENTIC in verdict.tests:
                 self._note_peer(verdict)
             return [record]
         self._note_valid(verdict)
@@ -451,7 +451,7 @@ class Association:
             if not self._around.leap_is_close(now.cooked_ns):
                 select = self._filter_poll(verdict.measurement.sample)
         else:
-            self._adjust_poll(REJECTED_DELAY if Tests.D in verdict.tests else REJECTED_LOOP)
+            self._adjust_poll(REJECTED_DELAY if PassedTests.D in verdict.tests else REJECTED_LOOP)
             select = self._filter_poll(None)
         kissed = _is_kiss(verdict.received.packet.header)
         if kissed:

@@ -13,8 +13,8 @@ from ntpd_fast.client.response import (
     DelayLimits,
     Exchange,
     Measurement,
+    PassedTests,
     RemoteStamps,
-    Tests,
     basic_exchange,
     interleaved_exchange,
     is_sane,
@@ -48,7 +48,7 @@ class Verdict:
     """What is to be thought of a packet."""
 
     received: Received
-    tests: Tests
+    tests: PassedTests
     interleaved: bool
     remote: RemoteStamps
     correction_s: float
@@ -61,17 +61,17 @@ class Verdict:
     @property
     def valid(self) -> bool:
         """Whether it is the answer to our request."""
-        return Tests.VALID in self.tests
+        return PassedTests.VALID in self.tests
 
     @property
     def synced(self) -> bool:
         """Whether the server is synchronised too."""
-        return Tests.SYNCED in self.tests
+        return PassedTests.SYNCED in self.tests
 
     @property
     def good(self) -> bool:
         """Whether the measurement can be used."""
-        return Tests.GOOD in self.tests
+        return PassedTests.GOOD in self.tests
 
 
 class Judge:
@@ -117,14 +117,14 @@ class Judge:
         remote = RemoteStamps.of(packet, self._around.era_start_s)
         interleaved = dialogue.is_interleaved(packet.header)
         tests = self._packet_tests(packet, remote)
-        if Tests.VALID in tests and dialogue.answered:
+        if PassedTests.VALID in tests and dialogue.answered:
             # one answer to a request is enough
-            tests &= ~(Tests.ORIGIN | Tests.TIMESTAMPS)
-        valid = Tests.VALID in tests
+            tests &= ~(PassedTests.ORIGIN | PassedTests.TIMESTAMPS)
+        valid = PassedTests.VALID in tests
         correction_s = mono_correction_s(remote, dialogue.remote) if valid else 0.0
         measured_tx, measured_rx = dialogue.local_tx, received.rx
         measurement = None
-        if Tests.SYNCED in tests and dialogue.local_tx is not None:
+        if PassedTests.SYNCED in tests and dialogue.local_tx is not None:
             exchange = (
                 self._interleaved_exchange(packet, remote, correction_s)
                 if interleaved
@@ -148,14 +148,14 @@ class Judge:
                 )
         return Verdict(received, tests, interleaved, remote, correction_s, measurement, measured_tx, measured_rx)
 
-    def _packet_tests(self, packet: Packet, remote: RemoteStamps) -> Tests:
+    def _packet_tests(self, packet: Packet, remote: RemoteStamps) -> PassedTests:
         tests = packet_tests(packet, remote.root_delay_s, remote.root_dispersion_s)
         if not self._dialogue.is_duplicate(packet.header):
-            tests |= Tests.NOT_DUPLICATE
+            tests |= PassedTests.NOT_DUPLICATE
         if self._dialogue.is_answer(packet.header):
-            tests |= Tests.ORIGIN
+            tests |= PassedTests.ORIGIN
         if self._auth.check(packet):
-            tests |= Tests.AUTHENTIC
+            tests |= PassedTests.AUTHENTIC
         return tests
 
     def _interleaved_exchange(self, packet: Packet, remote: RemoteStamps, correction_s: float) -> Exchange | None:
@@ -182,19 +182,19 @@ class Judge:
         *,
         presending: bool,
         interleaved: bool,
-    ) -> Tests:
+    ) -> PassedTests:
         sample = measurement.sample
         packet = received.packet
-        passed = Tests.NONE
+        passed = PassedTests.NONE
         if self._passes_a(measurement, packet, presending=presending, interleaved=interleaved):
-            passed |= Tests.A
+            passed |= PassedTests.A
         data = self._stats.delay_test_data(sample.time_ns)
         if passes_ratio(sample, data, self.limits):
-            passed |= Tests.B
+            passed |= PassedTests.B
         if self._passes_c(sample, data):
-            passed |= Tests.C
+            passed |= PassedTests.C
         if self._passes_d(received, now):
-            passed |= Tests.D
+            passed |= PassedTests.D
         return passed
 
     def _passes_a(self, measurement: Measurement, packet: Packet, *, presending: bool, interleaved: bool) -> bool:

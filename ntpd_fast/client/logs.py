@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from ntpd_fast.client.actions import MeasurementRecord
-from ntpd_fast.client.response import Tests
+from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.selection import SelectReport
 from ntpd_fast.client.source import SelectOption
 from ntpd_fast.clock.driver import Leap
@@ -26,9 +26,9 @@ _LEAP_LETTERS = {Leap.NORMAL: "N", Leap.INSERT: "+", Leap.DELETE: "-", Leap.UNSY
 
 # in the order of the columns 123 567 ABCD
 _TEST_GROUPS = (
-    (Tests.NOT_DUPLICATE, Tests.ORIGIN, Tests.TIMESTAMPS),
-    (Tests.AUTHENTIC, Tests.SYNCHRONISED, Tests.SANE),
-    (Tests.A, Tests.B, Tests.C, Tests.D),
+    (PassedTests.NOT_DUPLICATE, PassedTests.ORIGIN, PassedTests.TIMESTAMPS),
+    (PassedTests.AUTHENTIC, PassedTests.SYNCHRONISED, PassedTests.SANE),
+    (PassedTests.A, PassedTests.B, PassedTests.C, PassedTests.D),
 )
 
 _OPTION_LETTERS = (
@@ -74,7 +74,7 @@ def _date(time_ns: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_ns // NS_PER_S))
 
 
-def tests_text(tests: Tests) -> str:
+def format_tests(tests: PassedTests) -> str:
     """The tests as `111 111 1111`."""
     return " ".join("".join("1" if test in tests else "0" for test in group) for group in _TEST_GROUPS)
 
@@ -95,7 +95,7 @@ def format_measurement(record: MeasurementRecord) -> str:
     )
     return (
         f"{_date(record.time_ns)} {record.address or '':<15} {_LEAP_LETTERS[record.leap]} {record.stratum:2d} "
-        f"{tests_text(record.tests)}  {record.local_poll:2d} {record.remote_poll:2d} {record.score:4.2f} "
+        f"{format_tests(record.tests)}  {record.local_poll:2d} {record.remote_poll:2d} {record.score:4.2f} "
         + " ".join(f"{value:10.3e}" for value in values)
         + f" {record.refid:08X} {record.mode}{'I' if record.interleaved else 'B'}"
         f" {record.tx_source.value} {record.rx_source.value}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ntpd_fast.client.packet import Header, IPAddress
-from ntpd_fast.client.response import Tests
+from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.stamps import StampSource
 
@@ -42,7 +42,7 @@ class LastResponse:
     root_delay_s: float
     root_dispersion_s: float
     """As measured with: finer than those of the header where field F323 is in use."""
-    tests: Tests
+    tests: PassedTests
     interleaved: bool
     authenticated: bool
     sample: Sample | None

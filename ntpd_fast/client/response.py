@@ -32,7 +32,7 @@ SYMMETRIC_MAX_DELAY_POLLS = 0.5
 SYMMETRIC_MAX_INTERVAL_POLLS = 1.5
 
 
-class Tests(enum.IntFlag):
+class PassedTests(enum.IntFlag):
     """Passed tests, as in the flags of the `ntpdata` report."""
 
     NONE = 0
@@ -125,16 +125,16 @@ class Measurement:
     """Time from the server's receive to its transmit timestamp."""
 
 
-def packet_tests(packet: Packet, root_delay_s: float, root_dispersion_s: float) -> Tests:
-    """Tests that need nothing but the packet: 3, 6 and 7."""
+def packet_tests(packet: Packet, root_delay_s: float, root_dispersion_s: float) -> PassedTests:
+    """PassedTests that need nothing but the packet: 3, 6 and 7."""
     header = packet.header
-    passed = Tests.NONE
+    passed = PassedTests.NONE
     if header.origin_ts and header.receive_ts and header.transmit_ts:
-        passed |= Tests.TIMESTAMPS
+        passed |= PassedTests.TIMESTAMPS
     if header.leap is not Leap.UNSYNCHRONISED and 1 <= header.stratum <= 15:
-        passed |= Tests.SYNCHRONISED
+        passed |= PassedTests.SYNCHRONISED
     if root_delay_s / 2.0 + root_dispersion_s < MAX_ROOT_DISTANCE_S:
-        passed |= Tests.SANE
+        passed |= PassedTests.SANE
     return passed
 
 
