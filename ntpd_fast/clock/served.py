@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.slew import Mapping
-from ntpd_fast.clock.smoothing import NO_STAGES
+from ntpd_fast.clock.smoothing import NO_STAGES, SmoothingState, Stage
 
 NS_PER_S = 1_000_000_000
 
@@ -74,7 +74,7 @@ class ServedReference:
     smooth_origin_ns: int = 0
     smooth_offset_s: float = 0.0
     smooth_freq: float = 0.0
-    smooth_stages: tuple[tuple[float, float], ...] = NO_STAGES
+    smooth_stages: tuple[Stage, Stage, Stage] = NO_STAGES
     """Wander (s/s²) and length (s)."""
     base_freq_ppm: float = 0.0
     """What the driver is to be set to when nobody steers the clock any more."""
@@ -83,6 +83,13 @@ class ServedReference:
     def mapping(self) -> Mapping:
         """From raw to cooked time."""
         return Mapping(self.map_raw_ns, self.map_freq, self.map_offset_s)
+
+    def smoothed_s(self, cooked_ns: int) -> float:
+        """What smoothing adds to a cooked time for clients."""
+        state = SmoothingState(
+            self.smooth_origin_ns, self.smooth_offset_s, self.smooth_freq, self.smooth_stages
+        )
+        return state.offset_at_s(cooked_ns) if self.smoothing else 0.0
 
     def dispersion_s(self, cooked_ns: int) -> float:
         """Root dispersion at a cooked time."""
