@@ -492,7 +492,10 @@ cdef inline bint from_server(generator *g, const uint8_t *name) noexcept nogil:
 
 
 cdef void take_interleaved(generator *g, slot *s, const uint8_t *p) noexcept nogil:
-    """Check that an interleaved answer's TX timestamp can be the previous answer's, and measure its error."""
+    """Check that an interleaved answer's TX timestamp can be the previous answer's, and measure its error.
+
+    It may be earlier than the basic one that answer carried: a server may announce when it expects to have sent.
+    """
     cdef client *k = &g.clients[s.client]
     cdef uint64_t tx = load64(p + 40)
     cdef int64_t error
@@ -504,7 +507,6 @@ cdef void take_interleaved(generator *g, slot *s, const uint8_t *p) noexcept nog
     if (
         tx == k.basic_tx
         or <int64_t>(tx - load64(<uint8_t *>&k.last_rx)) < -<int64_t>ORDER_SLACK
-        or (k.basic_tx != 0 and <int64_t>(tx - k.basic_tx) < -<int64_t>ORDER_SLACK)
         or error < -<int64_t>TX_AFTER_RX_NS
     ):
         bump(g, BAD_INTERLEAVED)
