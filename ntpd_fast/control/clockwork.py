@@ -1,0 +1,131 @@
+"""The synchronising half of control: clock, reference, sources and their sockets, put together from a configuration.
+
+`Clockwork` makes the parts in the order they need each other and closes them in the opposite one. It publishes to
+shared memory; it opens no server socket and knows no command. Who may touch the real clock is decided by the driver
+that is handed in (`choose_driver`): with `-x` there is no way from here to the kernel's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ntpd_fast._clock import monotonic_raw_readings, realtime_readings
+from ntpd_fast.client.auth import Authenticator, KeyStore
+from ntpd_fast.client.poller import Poller, PollerOptions
+from ntpd_fast.client.sources import DaemonFacts, Sources, SourcesHooks, key_authenticators
+from ntpd_fast.clock.driftfile import DriftFile
+from ntpd_fast.clock.driver import ClockDriver
+from ntpd_fast.clock.drivers.linux import LinuxDriver
+from ntpd_fast.clock.drivers.null import NullDriver
+from ntpd_fast.clock.leapdb import LeapDb
+from ntpd_fast.clock.local import LocalClock
+from ntpd_fast.clock.precision import measure_precision_s
+from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
+from ntpd_fast.clock.served import ServedReference
+from ntpd_fast.config.model import Config, SourceConfig
+from ntpd_fast.system.era import era_start_s
+from ntpd_fast.system.messages import Log
+from ntpd_fast.system.timers import AsyncioScheduler
+
+
+def choose_driver(config: Config, *, controls_clock: bool, log: Log) -> ClockDriver:
+    """The kernel's clock, or (`-x`) none. Raises `clock.driver.ClockDriverError` when the clock cannot be steered."""
+    if not controls_clock:
+        return NullDriver()
+    return LinuxDriver(log, rtcsync=config.rtcsync)
+
+
+def clock_precision_s(config: Config) -> float:
+    """`clockprecision`, or measured: 1e-9 to 1 s."""
+    if config.clockprecision_s is not None:
+        return min(max(config.clockprecision_s, 1e-9), 1.0)
+    return measure_precision_s(realtime_readings, monotonic_raw_readings, time.monotonic_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockworkOptions:
+    """How this run differs from the ordinary one."""
+
+    mode: ReferenceMode = ReferenceMode.NORMAL
+    restarted: bool = False
+    """`-R`: the initial steps were made before."""
+
+
+class Clockwork:
+    """Everything between the network's answers and the clock. Call `start` when the rest of the daemon is ready."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        driver: ClockDriver,
+        keys: KeyStore,
+        *,
+        log: Log,
+        publish: Callable[[ServedReference], None],
+        outlets: Outlets | None = None,
+        facts: DaemonFacts | None = None,
+        hooks: SourcesHooks | None = None,
+        authenticators: Callable[[SourceConfig], Authenticator] | None = None,
+        options: ClockworkOptions | None = None,
+    ) -> None:
+        """`publish` takes every new reference page. `authenticators` replaces those of symmetric keys."""
+        options = options or ClockworkOptions()
+        outlets = outlets or Outlets()
+        generator = random.SystemRandom()
+        self.scheduler = AsyncioScheduler(loop, generator)
+        self.clock = LocalClock(
+            driver,
+            self.scheduler,
+            precision_s=clock_precision_s(config),
+            log=log,
+            max_slew_rate_ppm=config.maxslewrate_ppm,
+            max_drift_ppm=config.maxdrift_ppm,
+            max_clock_error_ppm=config.maxclockerror_ppm,
+            era_start_s=era_start_s(),
+        )
+        self.reference = Reference(
+            self.clock,
+            ReferenceOptions.from_config(config, restarted=options.restarted),
+            log=log,
+            random=generator,
+            outlets=Outlets(
+                on_publish=publish,
+                tracking_log=outlets.tracking_log,
+                mail=outlets.mail,
+                terminate=outlets.terminate,
+                on_mode_end=outlets.on_mode_end,
+            ),
+            drift_store=DriftFile(config.driftfile.path) if config.driftfile is not None else None,
+            leap_db=LeapDb.open(leapseclist=config.leapseclist, leapsectz=config.leapsectz, log=log),
+            mode=options.mode,
+        )
+        self.poller = Poller(loop, self.clock, PollerOptions.from_config(config), log)
+        self.sources = Sources(
+            self.clock,
+            self.reference,
+            self.poller,
+            config,
+            log=log,
+            random=generator,
+            authenticators=authenticators or key_authenticators(keys, log),
+            facts=facts,
+            hooks=hooks,
+        )
+        publish(self.reference.page())
+
+    def start(self) -> None:
+        """Begin to ask the sources."""
+        self.sources.start()
+
+    def close(self) -> None:
+        """Stop asking, leave the clock at its base frequency and keep what the next start needs."""
+        self.sources.close()
+        self.poller.close()
+        self.reference.close()
+        self.clock.close()
+        self.scheduler.close()
