@@ -249,9 +249,7 @@ def test_a_daemon_without_optional_parts_answers_everything(number):
     assert reply is not None
 
 
-@pytest.mark.parametrize(
-    ("length", "reply_type"), [(71, 1), (72, 24), (195, 24), (196, 25), (860, 25)]
-)
+@pytest.mark.parametrize(("length", "reply_type"), [(71, 1), (72, 24), (195, 24), (196, 25), (860, 25)])
 def test_server_statistics_fit_the_request(length, reply_type):
     wire = request(Number.SERVER_STATS).ljust(length, b"\0")[:length]
     reply = dispatcher(full_backends(CountingPart())).handle(wire, UNIX, NOW_NS)

@@ -1,0 +1,57 @@
+"""Why the daemon could not be asked, and what would help: loaded only when something failed."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+from ntpd_fast.monitor.codec.commands import Status
+
+from .connection import Connection, Endpoint
+
+_MISMATCHES = (Status.INVALID, Status.BAD_PACKET_VERSION, Status.BAD_PACKET_LENGTH)
+
+
+def reasons(connection: Connection, status: int | None) -> Iterator[str]:
+    """Of a request that failed with a status; None: nobody answered."""
+    if status is None:
+        for endpoint, error in connection.failures:
+            yield _reason(endpoint, error)
+        if not connection.failures:
+            yield "no answer: does the daemon run there, and does its cmdallow cover this host?"
+    elif status == Status.UNAUTHORISED:
+        used = connection.endpoint
+        if used is not None and used.path is not None:
+            yield f"{used} is for reports only; changes need the daemon's main socket"
+            return
+        yield f"asked over the network ({used}), where only reports are open"
+        for endpoint, error in connection.failures:
+            if endpoint.path is not None:
+                yield _reason(endpoint, error)
+    elif status in _MISMATCHES:
+        yield "the daemon is of another version and does not know the request in this form"
+
+
+def _reason(endpoint: Endpoint, error: OSError) -> str:
+    if endpoint.path is None:
+        if error.errno == errno.ECONNREFUSED:
+            return f"{endpoint}: nobody listens there"
+        return f"{endpoint}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{endpoint}: permission denied{_who_may(endpoint.path)}"
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"{endpoint}: no daemon has this socket open"
+    return f"{endpoint}: {error.strerror}"
+
+
+def _who_may(path: str) -> str:
+    """The owner and group that may use the socket's directory, where that can be seen."""
+    import grp
+    import pwd
+
+    try:
+        found = os.stat(os.path.dirname(path))
+        owner = pwd.getpwuid(found.st_uid).pw_name
+        group = grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    return f"; it is for user {owner} and group {group}"
