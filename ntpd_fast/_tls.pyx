@@ -50,7 +50,7 @@ cdef extern from "<gnutls/gnutls.h>" nogil:
         pass
     int GNUTLS_SERVER, GNUTLS_CLIENT, GNUTLS_NONBLOCK, GNUTLS_NO_TICKETS, GNUTLS_NO_SIGNAL
     int GNUTLS_E_SUCCESS, GNUTLS_E_AGAIN, GNUTLS_E_INTERRUPTED, GNUTLS_E_FATAL_ALERT_RECEIVED
-    int GNUTLS_E_WARNING_ALERT_RECEIVED, GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR, GNUTLS_E_PREMATURE_TERMINATION
+    int GNUTLS_E_NO_APPLICATION_PROTOCOL, GNUTLS_E_WARNING_ALERT_RECEIVED, GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR, GNUTLS_E_PREMATURE_TERMINATION
     int GNUTLS_PRIORITY_INIT_DEF_APPEND, GNUTLS_ALPN_MANDATORY
 
     int gnutls_global_init()
@@ -109,6 +109,10 @@ cdef enum:
 
 class TlsError(Exception):
     """The peer, its certificate or the library failed; the text is for the log."""
+
+
+class AlpnError(TlsError):
+    """The handshake was good, but the peer does not speak our protocol in it."""
 
 
 ctypedef struct tls_buffer:
@@ -380,10 +384,12 @@ cdef class Session:
             return False
         if error < 0:
             gnutls_alert_send_appropriate(self.transport.session, error)
+            if error == GNUTLS_E_NO_APPLICATION_PROTOCOL:
+                raise AlpnError(self.failure(error))
             raise TlsError(self.failure(error))
         # GNUTLS_ALPN_MANDATORY says nothing about a peer that does not speak ALPN at all
         if gnutls_alpn_get_selected_protocol(self.transport.session, &protocol) < 0:
-            raise TlsError("no application protocol was negotiated")
+            raise AlpnError("no application protocol was negotiated")
         self._done = True
         return True
 
@@ -391,8 +397,15 @@ cdef class Session:
         """Decrypted bytes; None: nothing yet; empty: the peer has closed its side. TlsError otherwise."""
         cdef uint8_t data[READ_SIZE]
         cdef ssize_t got
+        cdef tls_buffer *incoming = &self.transport.incoming
+        cdef size_t waiting
         with nogil:
-            got = gnutls_record_recv(self.transport.session, data, READ_SIZE)
+            while True:
+                waiting = incoming.end - incoming.start
+                got = gnutls_record_recv(self.transport.session, data, READ_SIZE)
+                # a session ticket is taken in with "again", whatever stands behind it
+                if got != GNUTLS_E_AGAIN or incoming.end - incoming.start == waiting:
+                    break
         if got == GNUTLS_E_AGAIN or got == GNUTLS_E_INTERRUPTED:
             return None
         if got < 0:

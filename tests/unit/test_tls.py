@@ -210,7 +210,9 @@ def test_openssl_as_server(authority, pair):
     """OpenSSL sends two session tickets: they are read over."""
     ours, theirs = client(authority), OpenSsl(openssl_context(pair=pair))
     exchange(ours, theirs)
+    theirs.connection.send(b"response")
     ours.feed(theirs.out())
+    assert ours.read() == b"response"
     assert ours.read() is None
     assert ours.export(LABEL, b"\0\0\0\x0f\0", 32) == theirs.export(LABEL, b"\0\0\0\x0f\0", 32)
 
