@@ -40,7 +40,8 @@ cdef extern from "<netinet/in.h>" nogil:
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
-    CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
+    CHUNK = 4                   # answers stamped with one reading of the clock and sent with one call
+    CHUNK_FROM = 8              # datagrams in a batch from which on chunks are used; below, each answer goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     DATA_ROOM = 1152            # NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 512
@@ -85,6 +86,9 @@ ctypedef struct worker_state:
     uint32_t log_base           # number of this shard's first record among those of all workers
     int channel                 # to control, -1: none
     int64_t stale_ns            # oldest request that is still answered
+    bint kernel_rx              # the last batch had receive stamps of the kernel
+    int64_t last_turn_ns        # monotonic time of the last turn that received something
+    double gap_ns               # running mean of the time between two requests
     bint bad_table              # a current table failed its check: the one before it, or none, is in use
     nts_request nts[64]
 
