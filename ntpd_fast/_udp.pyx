@@ -107,6 +107,7 @@ cdef double GATHER = 12.0
 cdef double GATHER_MAX_NS = 100000.0
 cdef int GATHERED = 32                          # a turn with so many needs no waiting
 cdef double GAP_WEIGHT = 0.125
+cdef double NTP_UNITS_A_NS = 4.294967296
 cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
 
 
@@ -359,6 +360,7 @@ cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, in
     cdef int index, slot, sent = 0, sample = -1
     cdef bint lone = count == 1
     cdef double leaves = state.model.single if lone else state.model.first
+    cdef double ahead
     leaves += state.model.write * count
     state.model.since_sample += 1
     if state.tx_mode != TX_NONE and state.model.since_sample >= SAMPLE_EVERY:
@@ -368,7 +370,8 @@ cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, in
     for index in range(first, first + count):
         answer = &state.answers[index]
         slot = state.slots[index]
-        serve_finish(serve, answer, now + <int64_t>(leaves + (0.0 if lone else state.model.each * sent)))
+        ahead = leaves + (0.0 if lone else state.model.each * sent)
+        serve_finish(serve, answer, now + <int64_t>ahead)
         counters[answer.outcome] += 1
         if not answered(answer.outcome):
             continue
@@ -384,6 +387,8 @@ cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, in
         message.msg_hdr.msg_controllen = used
         if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
             number = ask_for_stamp(state, message, state.control_out[slot], used)
+            # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
+            answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
             pending = &state.pending[number % PENDING]
             pending.id = number
             pending.rx_ntp = answer.rx_ntp

@@ -301,6 +301,20 @@ def test_an_interleaved_client_gets_the_kernels_stamp_of_the_answer_before(tx_mo
     server.close()
 
 
+def test_an_answer_announced_too_late_still_gets_the_kernels_stamp() -> None:
+    """What is announced is a forecast, about as often too late as too early; the stamp must be taken either way."""
+    server = Server("127.0.0.1")
+    request = REQUEST
+    with client() as sock:
+        for nonce in range(1, 3000):
+            sock.sendto(request, ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+            request = interleaved(sock.recv(2000), nonce)
+    assert server.counter("tx_stamps_rejected") == 0
+    assert server.counter("ntp_kernel_tx_timestamps") == server.counter("ntp_interleaved_hits") == 2997
+    server.close()
+
+
 def test_without_transmit_stamps_the_daemons_time_is_interleaved() -> None:
     server = Server("127.0.0.1", tx_mode="none")
     with client() as sock:
