@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import math
+import mmap
 import random
 import struct
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntpd_fast._aead import Aead
 from ntpd_fast._auth import KeyTable, build_key_table
+from ntpd_fast._clientlog import init_shard, shard_size
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._packet import OUTCOMES, PacketServer, format_28, ntp64, parse, short_format
+from ntpd_fast._tsmap import init_map, map_size
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
+from tests import nts_packets
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "ntp_vectors.json").read_text())
 T0 = 1_700_000_000 * 10**9
@@ -316,6 +321,176 @@ def test_recorded_outcomes(case: dict[str, Any]) -> None:
     assert answer[48:52] == prefix[:4]
     if prefix[:2] == b"\0\0":
         assert KeyTable(key_table()).check(answer, 48) == int.from_bytes(prefix[:4], "big")
+
+
+LOG_BLOCKS, PAIRS = 64, 1024
+
+
+def logging_server(**options: Any) -> PacketServer:
+    """With a client log and a timestamp map."""
+    log, stamps = mmap.mmap(-1, shard_size(LOG_BLOCKS)), mmap.mmap(-1, map_size(PAIRS))
+    init_shard(log, LOG_BLOCKS, bytes(range(20)))
+    init_map(stamps, PAIRS, 7)
+    return make(log=log, stamps=stamps, **options)
+
+
+class InterleavedClient:
+    """Follows the server's stamps as RFC 9769 has it; `kind` of an answer: B basic, I interleaved."""
+
+    def __init__(self, server: PacketServer, address: bytes = LOOPBACK, first: int = 0x23) -> None:
+        self.server, self.address, self.first = server, address, first
+        self.now_ns = T0
+        self.nonce = 1 << 40
+        self.sent: dict[int, int] = {}
+
+    def ask(
+        self, origin: int, *, receive: int | None = None, transmit: int | None = None
+    ) -> tuple[str, dict[str, int]]:
+        self.now_ns += 10**9
+        self.nonce += 256
+        receive = self.nonce if receive is None else receive
+        transmit = self.nonce + 1 if transmit is None else transmit
+        request = bytes([self.first, 0, 6, 32]) + bytes(20) + struct.pack("!QQQ", origin, receive, transmit)
+        sent_ns = self.now_ns + 20_000
+        answer = self.server.answer(request, self.address, 4000, self.now_ns, sent_ns)[2]
+        assert answer is not None
+        got = fields(answer)
+        if got["origin"] == transmit:
+            kind = "B"
+        else:
+            assert got["origin"] == receive
+            # the stamp is that of the answer that carried the quoted receive stamp
+            assert abs(got["transmit"] - ntp64(self.sent[origin])) < 1 << 8
+            kind = "I"
+        self.sent[got["receive"]] = sent_ns
+        return kind, got
+
+
+@pytest.mark.parametrize("first", [0x23, 0x21])
+def test_the_recorded_interleaved_sequence(first: int) -> None:
+    client = InterleavedClient(logging_server(), first=first)
+    kind, r1 = client.ask(0)
+    assert kind == "B"
+    kind, r2 = client.ask(r1["receive"])
+    assert kind == "B"      # what was not saved cannot be sent
+    kind, r3 = client.ask(r2["receive"])
+    assert kind == "I"
+    assert client.ask(r2["receive"])[0] == "B"      # used up
+    kind, r4 = client.ask(r3["receive"])
+    assert kind == "I"
+    assert client.ask(r4["receive"], receive=5, transmit=5)[0] == "B"
+    assert client.ask(r4["receive"] & ~1)[0] == "B"
+
+
+def test_version_3_is_never_interleaved() -> None:
+    client = InterleavedClient(logging_server(), first=0x1B)
+    receive = 0
+    for _ in range(5):
+        kind, answer = client.ask(receive)
+        assert kind == "B"
+        receive = answer["receive"]
+
+
+def test_nobody_gets_the_stamp_of_another_client() -> None:
+    server = logging_server()
+    victim = InterleavedClient(server)
+    thief = InterleavedClient(server, address=bytes([127, 0, 0, 2]))
+    receive = victim.ask(victim.ask(0)[1]["receive"])[1]["receive"]
+    thief.sent, thief.now_ns = victim.sent, victim.now_ns
+    assert thief.ask(receive)[0] == "B"
+    assert victim.ask(receive)[0] == "I"
+
+
+def test_a_kernel_stamp_replaces_the_daemons() -> None:
+    server = logging_server()
+    client = InterleavedClient(server)
+    answer = client.ask(client.ask(0)[1]["receive"])[1]
+    later_ns = client.sent[answer["receive"]] + 3_000
+    assert server.late_stamp(answer["receive"], later_ns)
+    client.sent[answer["receive"]] = later_ns
+    assert client.ask(answer["receive"])[0] == "I"
+    assert not server.late_stamp(answer["receive"] + 2, later_ns)     # nobody's
+
+
+def test_the_rate_limit_drops_and_kisses() -> None:
+    server = logging_server()
+    server.set_limit(3, 4, 2, 2)
+    outcomes = dict.fromkeys(OUTCOMES, 0)
+    for _ in range(2000):
+        outcome, _, answer = server.answer(CLIENT, LOOPBACK, 4000, T0, T0)
+        outcomes[outcome] += 1
+        if outcome == "kod_rate":
+            assert answer is not None
+            got = fields(answer)
+            assert (got["first"] >> 6, got["stratum"], got["refid"]) == (3, 0, 0x52415445)
+    assert outcomes["answered"] + outcomes["drop_limit"] + outcomes["kod_rate"] == 2000
+    assert 4 + 400 <= outcomes["answered"] <= 4 + 600
+    assert outcomes["kod_rate"] == pytest.approx((2000 - outcomes["answered"]) / 4, abs=100)
+
+
+def test_one_clients_limit_is_not_anothers() -> None:
+    server = logging_server()
+    server.set_limit(3, 4, 4)
+    for _ in range(1000):
+        server.answer(CLIENT, bytes([127, 0, 0, 3]), 4000, T0, T0)
+    assert server.answer(CLIENT, bytes([127, 0, 0, 4]), 4000, T0, T0)[0] == "answered"
+
+
+def test_a_spoofed_flood_leaves_its_victim_some_answers() -> None:
+    """100,000 forged requests a second in the victim's name: the leak still lets its own through now and then."""
+    server = logging_server()
+    server.set_limit(3, 8, 2)
+    own = 0
+    for second in range(40):
+        at_ns = T0 + second * 10**9
+        for number in range(500):
+            server.answer(CLIENT, LOOPBACK, 4000, at_ns + number * 10_000, at_ns)
+        outcome, _, _ = server.answer(CLIENT, LOOPBACK, 4001, at_ns + 6_000_000, at_ns)
+        own += outcome == "answered"
+    assert own >= 3
+
+
+@pytest.mark.parametrize("algorithm", [15, 30])
+@pytest.mark.parametrize("placeholders", [0, 3, 7])
+def test_an_nts_request_gets_a_sealed_answer_of_its_own_length(algorithm: int, placeholders: int) -> None:
+    key_length = 32 if algorithm == 15 else 16
+    c2s, s2c = bytes(range(key_length)), bytes(range(100, 100 + key_length))
+    ring = KeyRing()
+    ring.publish([(1, 15, bytes(32))], 1)
+    server = logging_server(ring=ring)
+    client, reader = Aead(algorithm, c2s), Aead(algorithm, s2c)
+    request = nts_packets.request(client, ring.make_cookie(algorithm, c2s, s2c), placeholders=placeholders)
+    outcome, flags, answer = server.answer(request, LOOPBACK, 4000, T0, T0 + 1000)
+    assert (outcome, flags & 3) == ("answered", 3)
+    assert answer is not None
+    assert len(answer) == len(request)
+    assert len(nts_packets.cookies(reader, answer)) == placeholders + 1
+    assert abs(fields(answer)["transmit"] - ntp64(T0 + 1000)) < 1 << 8
+    for position in range(len(request)):
+        spoiled = bytearray(request)
+        spoiled[position] ^= 1
+        outcome, flags, answer = server.answer(bytes(spoiled), LOOPBACK, 4000, T0, T0)
+        assert outcome != "answered"
+        assert not flags & 2
+
+
+def test_nts_and_interleaved_mode_go_together() -> None:
+    c2s, s2c = bytes(range(32)), bytes(range(100, 132))
+    ring = KeyRing()
+    ring.publish([(1, 15, bytes(32))], 1)
+    server = logging_server(ring=ring)
+    client = Aead(15, c2s)
+    receive = 0
+    flags = []
+    for turn in range(4):
+        header = bytes([0x23, 0, 6, 32]) + bytes(20) + struct.pack("!QQQ", receive, 1000 + turn, 2000 + turn)
+        request = nts_packets.request(client, ring.make_cookie(15, c2s, s2c), header=header)
+        outcome, flag, answer = server.answer(request, LOOPBACK, 4000, T0 + turn * 10**9, T0 + turn * 10**9 + 1000)
+        assert outcome == "answered"
+        assert answer is not None
+        receive = fields(answer)["receive"]
+        flags.append(flag & 4)
+    assert flags == [0, 0, 4, 4]
 
 
 def key_table() -> bytes:
