@@ -151,7 +151,8 @@ cdef bint count_encrypted_placeholders(const nts_request *request, uint32_t leng
         if length - offset < EF_HEADER:
             return False
         field = read16(request.plain + offset + 2)
-        if field < EF_MIN or field & 3 or field > length - offset:
+        # the lower bound of RFC 7822 tells fields from MACs: there are none in here
+        if field < EF_HEADER or field & 3 or field > length - offset:
             return False
         if read16(request.plain + offset) == NTS_EF_PLACEHOLDER:
             if field - EF_HEADER != cookie_length:

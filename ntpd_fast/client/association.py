@@ -215,7 +215,6 @@ class Association:
             if self._held is not None:
                 self._held = replace(self._held, rx=self._held.rx.slewed(change))
             return []
-        self.auth.reset()
         return self.forget(now)
 
     def forget(self, now: Now) -> list[Action]:

@@ -92,7 +92,7 @@ class Authenticator(Protocol):
         """Called when a response has passed all tests."""
 
     def reset(self) -> None:
-        """Called when the association starts afresh (another address, a clock jump)."""
+        """Called when the association turns to another server. (A clock that jumped leaves keys as they are.)"""
 
     def report(self, now: Now) -> AuthReport:
         """The `authdata` line."""

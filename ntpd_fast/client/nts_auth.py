@@ -55,6 +55,12 @@ class NtsHost(Protocol):
     def move(self, address: IPAddress, port: int | None) -> bool:
         """Ask this NTP server from now on (port None: the configured one). False when another source has it."""
 
+    def moved_away(self) -> None:
+        """The source has got another address, and with it another KE server."""
+
+    def take_saved(self) -> NtsState | None:
+        """Keys kept from before a restart; they are handed out once."""
+
 
 @dataclass(frozen=True)
 class NtsOptions:
@@ -136,6 +142,7 @@ class NtsAuthenticator:
         self._ke_attempts = 0
         self._ke_next_ns: int | None = None
         self._moving = False
+        self._asked_for_saved = False
 
     def attach(self, host: NtsHost) -> None:
         """Name the source; before anything else."""
@@ -148,6 +155,9 @@ class NtsAuthenticator:
             return False
         if self._keys is not None and (self._nak or self._age_s(now) > self.options.refresh_s):
             self._renounce()
+        if self._keys is None and self._restore_saved(now):
+            # the source may have changed its server just now: the next request is the first
+            return False
         if self._keys is None or not self._cookies:
             self._cookies.clear()
             self._begin_exchange(now)
@@ -204,6 +214,9 @@ class NtsAuthenticator:
         self._forget()
         self._ke_attempts = 0
         self._ke_next_ns = None
+        self._asked_for_saved = False
+        if self._host is not None:
+            self._host.moved_away()
 
     def report(self, now: Now) -> AuthReport:
         """See `Authenticator`."""
@@ -248,6 +261,13 @@ class NtsAuthenticator:
         self._cookies = deque(state.cookies, maxlen=COOKIES)
         self._context_id = state.context_id
         return True
+
+    def _restore_saved(self, now: Now) -> bool:
+        if self._asked_for_saved or self._host is None or self._host.ke_address is None:
+            return False
+        self._asked_for_saved = True
+        state = self._host.take_saved()
+        return state is not None and self.restore(state, now)
 
     def _age_s(self, now: Now) -> float:
         return (now.monotonic_ns - self._keys.established_ns) / NS_PER_S if self._keys else 0.0
@@ -335,12 +355,12 @@ def _cookies_of(plain: bytes) -> list[bytes]:
     cookies = []
     offset = 0
     while offset < len(plain):
-        if len(plain) - offset < _FIELD_MIN:
+        if len(plain) - offset < _FIELD.size:
             return []
         kind, length = _FIELD.unpack_from(plain, offset)
-        if length < _FIELD_MIN or length % 4 or length > len(plain) - offset:
+        if length < _FIELD.size or length % 4 or length > len(plain) - offset:
             return []
-        if kind == _COOKIE and length - _FIELD.size <= COOKIE_MAX:
+        if kind == _COOKIE and _FIELD_MIN <= length <= _FIELD.size + COOKIE_MAX:
             cookies.append(plain[offset + _FIELD.size : offset + length])
         offset += length
     return cookies

@@ -161,6 +161,8 @@ class SourcesHooks:
     """A source has given a good response."""
     wants_replacement: Callable[[NtpSource], None] | None = None
     """A source is unreachable or stays useless: another server would be better."""
+    added: Callable[[NtpSource], None] | None = None
+    """A source was added; it has sent nothing yet."""
     selected_once: Callable[[], None] | None = None
     """Called after every selection of a one-shot run."""
 
@@ -334,6 +336,8 @@ class Sources:
         if address is not None:
             self._by_address[address] = source
         self.selector.add(selectable)
+        if self.hooks.added is not None:
+            self.hooks.added(source)
         if self._started:
             source.start(self.now())
         return source

@@ -83,8 +83,8 @@ def uint16s(values: Iterable[int]) -> bytes:
 
 
 def values_of(body: bytes) -> list[int]:
-    """The 16-bit values of an even body, its first BODY_MAX bytes."""
-    return [value for (value,) in struct.iter_unpack(">H", body[:BODY_MAX])]
+    """The 16-bit values in the first BODY_MAX bytes of a body; none when its length is odd."""
+    return [] if len(body) % 2 else [value for (value,) in struct.iter_unpack(">H", body[:BODY_MAX])]
 
 
 class BrokenMessage(Exception):
@@ -145,20 +145,20 @@ class _Request:
     protocols: list[int] | None = None
     algorithms: list[int] | None = None
     compliant_export: bool = False
+    repeated: bool = False
+    """A record came twice. Judged last, as chronyd does: what else is wrong is told first."""
 
 
 def _request_protocols(request: _Request, record: Record) -> bool:
-    if request.protocols is not None or not record.critical or len(record.body) < 2 or len(record.body) % 2:
-        return False
+    request.repeated |= request.protocols is not None
     request.protocols = values_of(record.body)
-    return True
+    return record.critical and bool(request.protocols)
 
 
 def _request_algorithms(request: _Request, record: Record) -> bool:
-    if request.algorithms is not None or len(record.body) < 2 or len(record.body) % 2:
-        return False
+    request.repeated |= request.algorithms is not None
     request.algorithms = values_of(record.body)
-    return True
+    return bool(request.algorithms)
 
 
 def _request_export(request: _Request, record: Record) -> bool:
@@ -205,7 +205,7 @@ def answer_request(records: Sequence[Record], algorithms: Sequence[int]) -> Agre
                 return _refuse(ErrorCode.UNRECOGNISED_CRITICAL)
         elif not row(request, record):
             return _refuse(ErrorCode.BAD_REQUEST)
-    if request.protocols is None:
+    if request.protocols is None or request.repeated:
         return _refuse(ErrorCode.BAD_REQUEST)
     if NTPV4 not in request.protocols:
         return Refusal((Record(RecordType.NEXT_PROTOCOL, critical=True),), "no common next protocol")

@@ -40,6 +40,9 @@ class World:
         self.moves = []
         self.movable = True
         self.ke_address = SERVER
+        self.left = 0
+        self.saved = None
+        self.asked_for_saved = 0
         self.logged = []
         self.auth = self.authenticator(**options)
 
@@ -79,6 +82,13 @@ class World:
         self.moves.append((address, port))
         self.auth.reset()
         return self.movable
+
+    def moved_away(self):
+        self.left += 1
+
+    def take_saved(self):
+        self.asked_for_saved += 1
+        return self.saved
 
     def keys(self, cookies=8, **more):
         c2s, s2c = (os.urandom(SIZES[self.algorithm]) for _ in range(2))
@@ -222,6 +232,9 @@ def sealed_answer(keys, request, plain, *, uid=None, after=b"", before=b""):
         (field(COOKIE, bytes(260)), False),
         (field(COOKIE, bytes(12)), True),
         (field(COOKIE, bytes(8)), False),
+        (field(COOKIE, bytes(8)) + field(COOKIE, bytes(100)), True),
+        (b"\x77\x77\0\4" + field(COOKIE, bytes(100)), True),
+        (b"\x77\x77\0\0" + field(COOKIE, bytes(100)), False),
         (field(0x7777, bytes(100)), False),
         (field(0x7777, bytes(100)) + field(COOKIE, bytes(100)), True),
         (field(COOKIE, bytes(100)) + b"\0", False),
@@ -401,6 +414,7 @@ def test_another_server_needs_other_keys(world):
     assert world.requests[-1][1].address == world.ke_address
     world.auth.reset()
     assert world.cancelled == 1
+    assert world.left == 2
 
 
 def test_alternate_keys_are_tried_before_new_ones():
@@ -460,6 +474,32 @@ def test_a_restart_goes_on_with_the_keys(world):
     assert world.poll()
     assert world.report().last_ke_ago_s == 600
     assert len(world.requests) == 1
+
+
+def test_saved_keys_are_looked_for_once_before_an_exchange(world):
+    world.establish()
+    assert world.asked_for_saved == 1
+    world.saved = world.auth.save(world.now, SERVER, 123)
+    world.auth = world.authenticator()
+    # the source may have turned to another server: the next request is the first
+    assert not world.auth.prepare(world.now)
+    assert world.poll()
+    assert len(world.requests) == 1
+    world.rekey()
+    world.saved = None
+    world.seconds += 2000
+    assert not world.poll()
+    assert not world.auth.prepare(world.now)
+    assert len(world.requests) == 2
+    assert world.asked_for_saved == 2
+
+
+def test_saved_keys_of_another_name_are_passed_over(world):
+    world.establish()
+    world.saved = world.auth.save(world.now, SERVER, 123)
+    world.auth = world.authenticator(name="other.example.test")
+    assert not world.auth.prepare(world.now)
+    assert len(world.requests) == 2
 
 
 def test_what_is_not_worth_keeping_or_not_ours(world):

@@ -282,7 +282,8 @@ def test_encrypted_fields_of_a_request():
     assert checked(ring, to_server, uid, cookie, plain=field(PLACEHOLDER, bytes(96))) == "drop-malformed"
     assert checked(ring, to_server, uid, cookie, plain=exact[:-1]) == "drop-malformed"
     assert checked(ring, to_server, uid, cookie, plain=exact + b"\0\0") == "drop-malformed"
-    assert checked(ring, to_server, uid, cookie, plain=struct.pack(">HH", 0x7777, 8) + bytes(4)) == "drop-malformed"
+    assert checked(ring, to_server, uid, cookie, plain=struct.pack(">HH", 0x7777, 8) + bytes(4)) == "ok"
+    assert checked(ring, to_server, uid, cookie, plain=struct.pack(">HH", 0x7777, 2) + bytes(4)) == "drop-malformed"
     assert checked(ring, to_server, uid, cookie, plain=struct.pack(">HH", 0x7777, 0) + bytes(12)) == "drop-malformed"
 
 

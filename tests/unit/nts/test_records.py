@@ -92,6 +92,8 @@ def test_chronyd_captures():
         ([PROTOCOL, AEAD, record(0x4000)], UNRECOGNISED),
         ([PROTOCOL, AEAD, record(0x7FFF, bytes(10))], UNRECOGNISED),
         ([record(0x4000), record(1, b"")], UNRECOGNISED),
+        ([record(1, b""), record(0x4000)], BAD_REQUEST),
+        ([PROTOCOL, PROTOCOL, AEAD, record(0x4000)], UNRECOGNISED),
     ],
 )
 def test_requests_that_get_an_error_record(records, expected):

@@ -1,0 +1,159 @@
+"""NTS of all sources: makes their authenticators, knows their KE servers, keeps their keys over a restart.
+
+The engine's end of it: `authenticator` where sources get theirs made, `adopt` as the `added` hook of `Sources`,
+`save` at exit, on `dump` and before the daemon forgets a source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ntpd_fast.client import ntsdump
+from ntpd_fast.client.auth import Authenticator
+from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.nts_auth import NtsAuthenticator, NtsOptions, NtsState
+from ntpd_fast.client.ntske_client import KeyExchanger
+from ntpd_fast.client.packet import IPAddress
+from ntpd_fast.client.sources import AlreadyInUseError, Sources
+from ntpd_fast.client.stamps import Now
+from ntpd_fast.config.model import Config, SourceConfig, SourceKind
+from ntpd_fast.system.messages import Log, Severity
+
+
+class _Host:
+    """A source as its authenticator sees it (`NtsHost`)."""
+
+    def __init__(self, source: NtpSource, auth: NtsAuthenticator, owner: NtsSources) -> None:
+        self.source = source
+        self.auth = auth
+        self._owner = owner
+        # while the source asks the server that its KE server named
+        self._ke_address: IPAddress | None = None
+
+    @property
+    def ke_address(self) -> IPAddress | None:
+        return self._ke_address or self.source.address
+
+    def move(self, address: IPAddress, port: int | None) -> bool:
+        ke_address = self.ke_address
+        if not self._owner.move(self.source, address, self.source.config.options.port if port is None else port):
+            return False
+        self._ke_address = ke_address
+        return True
+
+    def moved_away(self) -> None:
+        self._ke_address = None
+
+    def take_saved(self) -> NtsState | None:
+        return self._owner.load(self.ke_address)
+
+
+class NtsSources:
+    """The NTS sources of a daemon. `bind` names the set of sources before the first is added."""
+
+    def __init__(
+        self,
+        config: Config,
+        exchanger: KeyExchanger,
+        others: Callable[[SourceConfig], Authenticator],
+        log: Log,
+        *,
+        monotonic_ns: Callable[[], int],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`others` makes the authenticators of sources without NTS."""
+        self._config = config
+        self._exchanger = exchanger
+        self._others = others
+        self._log = log
+        self._monotonic_ns = monotonic_ns
+        self._random_bytes = random_bytes
+        self._directory = config.ntsdumpdir
+        self._sources: Sources | None = None
+        self._hosts: dict[int, _Host] = {}
+
+    def bind(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def authenticator(self, config: SourceConfig) -> Authenticator:
+        """The authenticator of a source; NTS beats a key, and is not for peers."""
+        if not config.options.nts:
+            return self._others(config)
+        if config.kind is SourceKind.PEER:
+            self._log(Severity.WARNING, "NTS not supported with peers")
+            return self._others(config)
+        options = NtsOptions(
+            config.name,
+            config.options.ntsport,
+            config.options.certset,
+            self._config.ntsaeads,
+            self._config.ntsrefresh_s,
+        )
+        return NtsAuthenticator(
+            options, self._exchanger, self._log, random_bytes=self._random_bytes, monotonic_ns=self._monotonic_ns
+        )
+
+    def adopt(self, source: NtpSource) -> None:
+        """Tie a source that was just added to its authenticator."""
+        auth = source.association.auth
+        if isinstance(auth, NtsAuthenticator):
+            host = _Host(source, auth, self)
+            auth.attach(host)
+            self._hosts[source.number] = host
+
+    def move(self, source: NtpSource, address: IPAddress, port: int) -> bool:
+        """Have a source ask another server; False when another source has that address."""
+        if self._sources is None:
+            raise ValueError("no sources to look through")
+        old_text, old_address, old_port = source.text, source.address, source.port
+        if (old_address, old_port) == (address, port):
+            return True
+        try:
+            self._sources.set_address(source, address, port)
+        except AlreadyInUseError:
+            return False
+        name = source.config.name
+        if old_address != address:
+            self._log(Severity.INFO, f"Source {old_text} changed to {source.text} ({name})")
+        else:
+            self._log(Severity.INFO, f"Source {source.text} ({name}) changed port to {port}")
+        return True
+
+    def save(self, now: Now) -> None:
+        """Write the dump files of all sources that have keys."""
+        if self._directory is None:
+            return
+        for number, host in list(self._hosts.items()):
+            if host.source.closed:
+                del self._hosts[number]
+                continue
+            self._save(self._directory, host, now)
+
+    def _save(self, directory: str, host: _Host, now: Now) -> None:
+        address, ke_address = host.source.address, host.ke_address
+        if address is None or ke_address is None:
+            return
+        state = host.auth.save(now, address, host.source.port)
+        if state is None:
+            return
+        try:
+            ntsdump.save(directory, ke_address, state)
+        except OSError as error:
+            path = ntsdump.path_of(directory, ke_address)
+            self._log(Severity.ERROR, f"Could not save NTS keys to {path} : {error.strerror}")
+
+    def load(self, ke_address: IPAddress | None) -> NtsState | None:
+        """The saved keys of a source; they are gone from the disk then."""
+        if self._directory is None or ke_address is None:
+            return None
+        try:
+            state = ntsdump.load(self._directory, ke_address)
+        except (OSError, ntsdump.DumpError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            path = ntsdump.path_of(self._directory, ke_address)
+            self._log(Severity.WARNING, f"Could not load NTS keys from {path} : {reason}")
+            return None
+        if state is not None:
+            self._log(Severity.INFO, f"Loaded NTS keys of {ke_address}")
+        return state
