@@ -5,6 +5,7 @@ ACCESS_STEPS_MAX steps, whatever the bytes are.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
@@ -30,9 +31,9 @@ cdef inline bint _reference_ok(const access_header *header, uint32_t reference) 
     if kind == ACCESS_LEAF:
         return index <= 1
     if kind == ACCESS_NIBBLE:
-        return index < header.nibbles
+        return index < header.rows
     if kind == ACCESS_BYTE:
-        return index < header.bytes
+        return index + 16 <= header.rows
     return index < header.skips
 
 
@@ -46,28 +47,19 @@ cdef bint access_attach(const uint8_t *table, uint64_t size) noexcept nogil:
         return False
     if header.magic != ACCESS_MAGIC or header.version != ACCESS_VERSION or header.size > size:
         return False
-    end = sizeof(access_header)
-    if header.skip_offset != end:
-        return False
-    end += <uint64_t> header.skips * sizeof(access_skip)
-    if header.nibble_offset != end:
-        return False
-    end += <uint64_t> header.nibbles * 64
-    if header.byte_offset != end:
-        return False
-    end += <uint64_t> header.bytes * 1024
-    if header.size != end:
+    end = sizeof(access_header) + <uint64_t> header.skips * sizeof(access_skip)
+    if header.row_offset != end or header.size != end + <uint64_t> header.rows * 64:
         return False
     if not _reference_ok(header, header.root4) or not _reference_ok(header, header.root6):
         return False
-    skip = <const access_skip *> (table + header.skip_offset)
+    skip = <const access_skip *> (table + sizeof(access_header))
     for i in range(header.skips):
-        if not _reference_ok(header, skip[i].hit) or not _reference_ok(header, skip[i].miss):
+        if not _reference_ok(header, skip[i].next[0]) or not _reference_ok(header, skip[i].next[1]):
             return False
         if skip[i].bits < 4 or skip[i].bits > 60:
             return False
-    references = <const uint32_t *> (table + header.nibble_offset)
-    for i in range((header.size - header.nibble_offset) // 4):
+    references = <const uint32_t *> (table + header.row_offset)
+    for i in range(header.rows * 16):
         if not _reference_ok(header, references[i]):
             return False
     return True
@@ -75,10 +67,12 @@ cdef bint access_attach(const uint8_t *table, uint64_t size) noexcept nogil:
 
 cdef bint access_check(const uint8_t *table, const ntp_addr *addr) noexcept nogil:
     cdef const access_header *header = <const access_header *> table
+    cdef const uint32_t *rows = <const uint32_t *> (table + header.row_offset)
+    cdef const access_skip *skips = <const access_skip *> (table + sizeof(access_header))
     cdef const access_skip *skip
     cdef uint64_t hi = access_load_be64(addr.bytes)
     cdef uint64_t lo = 0
-    cdef uint32_t reference, kind, index, step, bits
+    cdef uint32_t reference, step, bits
     if addr.family == FAMILY_IPV4:
         reference = header.root4
     elif addr.family == FAMILY_IPV6:
@@ -87,27 +81,18 @@ cdef bint access_check(const uint8_t *table, const ntp_addr *addr) noexcept nogi
     else:
         return False
     for step in range(ACCESS_STEPS_MAX + 1):
-        kind = reference & 3
-        index = reference >> 2
-        if kind == ACCESS_LEAF:
-            return index
-        if kind == ACCESS_SKIP:
-            skip = <const access_skip *> (table + header.skip_offset) + index
-            if (hi ^ skip.value) & skip.mask:
-                reference = skip.miss
-                continue
-            reference = skip.hit
+        if reference & 3 == ACCESS_LEAF:
+            return reference >> 2
+        # one branch that is hard to predict, not three: both sizes of rows and both ends of a skip take the same way
+        if reference & 3 == ACCESS_SKIP:
+            skip = skips + (reference >> 2)
             bits = skip.bits
-            hi = (hi << bits) | (lo >> (64 - bits))
-            lo <<= bits
-        elif kind == ACCESS_NIBBLE:
-            reference = (<const uint32_t *> (table + header.nibble_offset))[index * 16 + (hi >> 60)]
-            hi = (hi << 4) | (lo >> 60)
-            lo <<= 4
+            reference = skip.next[((hi ^ skip.value) & skip.mask) != 0]
         else:
-            reference = (<const uint32_t *> (table + header.byte_offset))[index * 256 + (hi >> 56)]
-            hi = (hi << 8) | (lo >> 56)
-            lo <<= 8
+            bits = (reference & 3) << 2
+            reference = rows[(reference >> 2) * 16 + (hi >> (64 - bits))]
+        hi = (hi << bits) | (lo >> (64 - bits))
+        lo <<= bits
     # only a table with a cycle gets here, which the builder cannot make
     return False
 
@@ -152,19 +137,22 @@ cdef class AccessView:
         return access_any_allowed(&self._bytes[0], family)
 
     def check_rate(self, bytes addresses, int rounds) -> int:
-        """Look up the concatenated 4-byte addresses `rounds` times; the number of allowed ones (for `make bench`)."""
+        """Look up the concatenated 4-byte addresses `rounds` times; how often allowed (for `make bench`)."""
         cdef Py_ssize_t count = len(addresses) // 4
         cdef const uint8_t *packed = addresses
         cdef const uint8_t *table = &self._bytes[0]
-        cdef ntp_addr addr
+        cdef ntp_addr *addrs = <ntp_addr *> calloc(count + 1, sizeof(ntp_addr))
         cdef Py_ssize_t i
         cdef int r
         cdef long long allowed = 0
-        memset(&addr, 0, sizeof(addr))
-        addr.family = FAMILY_IPV4
+        if addrs == NULL:
+            raise MemoryError
         with nogil:
+            for i in range(count):
+                addrs[i].family = FAMILY_IPV4
+                memcpy(addrs[i].bytes, packed + 4 * i, 4)
             for r in range(rounds):
                 for i in range(count):
-                    memcpy(addr.bytes, packed + 4 * i, 4)
-                    allowed += access_check(table, &addr)
+                    allowed += access_check(table, &addrs[i])
+            free(addrs)
         return allowed

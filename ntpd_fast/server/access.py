@@ -28,11 +28,12 @@ TABLE_SIZE_MAX = 4 << 20
 
 _MAGIC = 0x4343414E
 _VERSION = 1
-_HEADER = struct.Struct("=12I16x")
+_HEADER = struct.Struct("=9I28x")
 _SKIP = struct.Struct("=QQIIII")
+_ROW = struct.Struct("=16I")
 _LEAF, _NIBBLE, _BYTE, _SKIP_KIND = range(4)
 _SKIP_BITS_MAX = 60
-# From this many inner children on, one node of 256 references (1024 bytes) replaces 1 + n of 16 (64 bytes).
+# From this many inner children on, one node of 256 references (16 rows) replaces 1 + n of 16 (one row each).
 _BYTE_NODE_CHILDREN = 6
 
 
@@ -127,8 +128,8 @@ class AccessTable:
     def compile(self, size_max: int = TABLE_SIZE_MAX) -> bytes:
         """The table for the workers. Raises AccessTableFull when it would be larger than `size_max` bytes."""
         flat = _Compiler()
-        root4 = flat.reference(_resolve(self._roots[4], False))
-        root6 = flat.reference(_resolve(self._roots[6], False))
+        root4 = flat.root(_resolve(self._roots[4], False))
+        root6 = flat.root(_resolve(self._roots[6], False))
         flags = self.any_allowed(4) | self.any_allowed(6) << 1
         table = flat.emit(root4, root6, flags)
         if len(table) > size_max:
@@ -205,31 +206,40 @@ def _odd_one(node: _Inner) -> tuple[int, bool] | None:
 
 
 class _Compiler:
-    """Collects the nodes of each arena; a reference is `index << 2 | kind`."""
+    """Collects the nodes; a reference is `index << 2 | kind` (`_access.pxd`)."""
 
     def __init__(self) -> None:
         self._skips: list[bytes] = []
-        self._nibbles: list[bytes] = []
-        self._bytes: list[bytes] = []
+        self._rows: list[bytes] = []
+
+    def root(self, node: _Resolved) -> int:
+        """A root is worth 1 KiB: most addresses leave it with their answer."""
+        if isinstance(node, bool) or _odd_one(node) is not None:
+            return self.reference(node)
+        return self._wide(node)
 
     def reference(self, node: _Resolved) -> int:
         if isinstance(node, bool):
             return node << 2 | _LEAF
         if _odd_one(node) is not None:
             return self._skip(node)
-        inner = [child for child in node.children if isinstance(child, _Inner)]
-        if len(inner) < _BYTE_NODE_CHILDREN:
-            references = [self.reference(child) for child in node.children]
-            self._nibbles.append(struct.pack("=16I", *references))
-            return len(self._nibbles) - 1 << 2 | _NIBBLE
+        if sum(isinstance(child, _Inner) for child in node.children) >= _BYTE_NODE_CHILDREN:
+            return self._wide(node)
+        return self._table([self.reference(child) for child in node.children], _NIBBLE)
+
+    def _wide(self, node: _Inner) -> int:
         references = []
         for child in node.children:
             if isinstance(child, bool):
                 references += [self.reference(child)] * 16
             else:
                 references += [self.reference(grandchild) for grandchild in child.children]
-        self._bytes.append(struct.pack("=256I", *references))
-        return len(self._bytes) - 1 << 2 | _BYTE
+        return self._table(references, _BYTE)
+
+    def _table(self, references: list[int], kind: int) -> int:
+        index = len(self._rows)
+        self._rows += [_ROW.pack(*references[i : i + 16]) for i in range(0, len(references), 16)]
+        return index << 2 | kind
 
     def _skip(self, node: _Inner) -> int:
         """One node for a run of levels in which a single path differs from an answer they share."""
@@ -251,22 +261,10 @@ class _Compiler:
         return len(self._skips) - 1 << 2 | _SKIP_KIND
 
     def emit(self, root4: int, root6: int, flags: int) -> bytes:
-        skips, nibbles, wide = (b"".join(arena) for arena in (self._skips, self._nibbles, self._bytes))
-        skip_offset = _HEADER.size
-        nibble_offset = skip_offset + len(skips)
-        byte_offset = nibble_offset + len(nibbles)
+        skips, rows = b"".join(self._skips), b"".join(self._rows)
+        row_offset = _HEADER.size + len(skips)
+        size = row_offset + len(rows)
         header = _HEADER.pack(
-            _MAGIC,
-            _VERSION,
-            byte_offset + len(wide),
-            flags,
-            root4,
-            root6,
-            len(self._nibbles),
-            len(self._bytes),
-            len(self._skips),
-            nibble_offset,
-            byte_offset,
-            skip_offset,
+            _MAGIC, _VERSION, size, flags, root4, root6, len(self._skips), len(self._rows), row_offset
         )
-        return header + skips + nibbles + wide
+        return header + skips + rows
