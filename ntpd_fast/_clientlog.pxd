@@ -95,8 +95,8 @@ ctypedef struct clientlog:
 # Bytes of a shard with this many blocks of 16 records.
 cdef uint64_t clientlog_size(uint32_t blocks) noexcept nogil
 
-# Lay out zeroed, 64-byte aligned memory of at least clientlog_size bytes. `seed` is 16 random bytes, 4 more for the
-# phase. False when an argument is out of its range.
+# Lay out zeroed memory of at least clientlog_size bytes, aligned to 64 for speed (8 it must be). `seed` is 16 random
+# bytes, 4 more for the phase. False when an argument is out of its range.
 cdef bint clientlog_init(void *memory, uint64_t size, uint32_t blocks, uint32_t ipv6_prefix,
                          const uint8_t *seed20) noexcept nogil
 

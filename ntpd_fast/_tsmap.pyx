@@ -1,9 +1,7 @@
 """The RX→TX timestamp map (layouts and contracts: `_tsmap.pxd`).
 
-Why chains in a ring need no deletion: a link leads to an older pair. When the pair it leads to has been overwritten,
-so have all that follow it in the chain, and the overwriting pair shows it by being newer or of another chain.
-So every walk goes strictly back in time, stops at the first pair that does not belong, and compares the whole rx.
-That also keeps it safe in memory that a dead writer left half updated.
+Rules kept here: whatever the shared memory holds, no access outside it and no endless walk; a pair is only ever found
+by its whole receive time. `changing` brackets what must not be left half done, for a successor to repair.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -14,16 +12,20 @@ cdef extern from *:
     #include <stdint.h>
     static inline void ts_prefetch(const void *p) { __builtin_prefetch(p, 1, 3); }
     static inline void ts_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+    static inline void ts_in_order(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
     #define TS_SECOND (1LL << 32)
     #define TS_SPAN_NS 2000000000LL
     """
     void ts_prefetch(const void *p) nogil
     void ts_release() nogil
+    void ts_in_order() nogil        # for whoever finds our memory when we are dead
     const int64_t TS_SECOND
     const int64_t TS_SPAN_NS       # a transmit time lies within this of the receive time
 
 cdef enum:
     NONE = 0xFFFFFFFF
+    WALK_MAX = 64               # of a chain; one of this length does not happen with an intact map
+    CANDIDATES = 4              # for replacement
 
     DISABLED = 1
     TX_KNOWN = 2
@@ -40,13 +42,11 @@ cdef uint64_t tsmap_size(uint32_t pairs) noexcept nogil:
 
 cdef bint tsmap_init(void *memory, uint64_t size, uint32_t pairs, uint64_t seed) noexcept nogil:
     cdef tsmap_header *header = <tsmap_header *> memory
-    if pairs < 1 or pairs > TSMAP_PAIRS_MAX or tsmap_size(pairs) > size or <uint64_t> memory & 63:
+    if pairs < 1 or pairs > TSMAP_PAIRS_MAX or tsmap_size(pairs) > size or <uint64_t> memory & 7:
         return False
     memset(header, 0, sizeof(tsmap_header))
     header.version = TSMAP_VERSION
     header.capacity = pairs
-    header.newest = pairs - 1
-    header.since_trim = pairs
     header.seed = seed
     ts_release()
     header.magic = TSMAP_MAGIC
@@ -58,13 +58,11 @@ cdef bint tsmap_attach(tsmap *map, void *memory, uint64_t size) noexcept nogil:
     memset(map, 0, sizeof(tsmap))
     if memory == NULL:
         return True
-    if size < sizeof(tsmap_header) or <uint64_t> memory & 63:
+    if size < sizeof(tsmap_header) or <uint64_t> memory & 7:
         return False
     if header.magic != TSMAP_MAGIC or header.version != TSMAP_VERSION:
         return False
     if header.capacity < 1 or header.capacity > TSMAP_PAIRS_MAX or tsmap_size(header.capacity) > size:
-        return False
-    if header.newest >= header.capacity or header.count > header.capacity:
         return False
     map.header = header
     map.capacity = header.capacity
@@ -79,34 +77,98 @@ cdef inline uint32_t _chain(const tsmap *map, uint64_t rx) noexcept nogil:
     return ((h >> 32) * map.capacity) >> 32
 
 
-cdef inline uint32_t _age(const tsmap *map, uint32_t position) noexcept nogil:
-    """Number of pairs saved after this one."""
-    cdef uint32_t newest = map.header.newest
-    return newest - position + (map.capacity if position > newest else 0)
+cdef inline void _begin(tsmap *map) noexcept nogil:
+    map.header.changing = 1
+    ts_in_order()
 
 
-cdef inline uint32_t _back(const tsmap *map, uint32_t newest, uint32_t age) noexcept nogil:
-    """Position of the pair after which `age` others were saved."""
-    return newest - age + (map.capacity if age > newest else 0)
+cdef inline void _end(tsmap *map) noexcept nogil:
+    ts_in_order()
+    map.header.changing = 0
 
 
 cdef inline uint32_t _find(const tsmap *map, uint64_t rx, uint32_t chain) noexcept nogil:
-    """Position of the pair of `rx`, NONE when there is none."""
-    cdef uint32_t position = map.heads[chain]
-    cdef uint32_t age, older_than = 0
-    while position < map.capacity:
-        age = _age(map, position)
-        if age < older_than or age >= map.header.count:
+    """Place of the pair of `rx`, NONE when there is none."""
+    cdef uint32_t place = map.heads[chain]
+    cdef int step
+    for step in range(WALK_MAX):
+        # place 0 is "none": it becomes the largest number
+        if place - 1 >= map.capacity:
             return NONE
-        if map.pairs[position].rx == rx:
-            if age >= map.header.since_trim and <int64_t> (rx - map.header.trim_rx) > 0:
-                return NONE
-            return position
-        if _chain(map, map.pairs[position].rx) != chain:
-            return NONE
-        older_than = age + 1
-        position = map.links[position]
+        if map.pairs[place - 1].rx == rx:
+            return place - 1
+        place = map.links[place - 1]
     return NONE
+
+
+cdef inline void _unlink(tsmap *map, uint32_t place, uint32_t chain) noexcept nogil:
+    """Take a place out of its chain."""
+    cdef uint32_t *link = &map.heads[chain]
+    cdef int step
+    for step in range(WALK_MAX):
+        if link[0] == place + 1:
+            link[0] = map.links[place]
+            return
+        if link[0] - 1 >= map.capacity:
+            return
+        link = &map.links[link[0] - 1]
+
+
+cdef inline uint32_t _replace(tsmap *map, uint64_t now) noexcept nogil:
+    """Empty the oldest of the next few places of a full map."""
+    cdef tsmap_header *header = map.header
+    cdef uint32_t place = header.hand if header.hand < map.capacity else 0
+    cdef uint32_t oldest = place
+    cdef int64_t age, greatest = -0x7FFFFFFFFFFFFFFF
+    cdef int i
+    # one step a time: pairs that are never used go in the order they came
+    header.hand = place + 1 if place + 1 < map.capacity else 0
+    for i in range(CANDIDATES):
+        age = <int64_t> (now - map.pairs[place].rx)
+        if age > greatest:
+            greatest = age
+            oldest = place
+        place = place + 1 if place + 1 < map.capacity else 0
+    header.replaced += 1
+    header.count -= 1
+    _unlink(map, oldest, _chain(map, map.pairs[oldest].rx))
+    return oldest
+
+
+cdef inline uint32_t _take_place(tsmap *map, uint64_t now) noexcept nogil:
+    """A place for a new pair."""
+    cdef tsmap_header *header = map.header
+    cdef uint32_t place = header.free - 1
+    if place < map.capacity:
+        header.free = map.links[place]
+        return place
+    if header.used < map.capacity:
+        place = header.used
+        header.used += 1
+        return place
+    return _replace(map, now)
+
+
+cdef void tsmap_repair(tsmap *map) noexcept nogil:
+    cdef tsmap_header *header = map.header
+    cdef uint32_t place, chain
+    if header == NULL or not header.changing:
+        return
+    if header.used > map.capacity:
+        header.used = map.capacity
+    memset(map.heads, 0, <size_t> 4 * map.capacity)
+    header.free = 0
+    header.count = 0
+    for place in range(header.used):
+        if map.pairs[place].rx == 0:
+            map.links[place] = header.free
+            header.free = place + 1
+        else:
+            chain = _chain(map, map.pairs[place].rx)
+            map.links[place] = map.heads[chain]
+            map.heads[chain] = place + 1
+            header.count += 1
+    _end(map)
 
 
 cdef inline int64_t _to_ns(int64_t ntp_difference) noexcept nogil:
@@ -125,17 +187,17 @@ cdef void tsmap_prefetch(const tsmap *map, uint64_t rx) noexcept nogil:
 
 
 cdef void tsmap_prefetch_pair(const tsmap *map, uint64_t rx) noexcept nogil:
-    cdef uint32_t position
+    cdef uint32_t place
     if map.header != NULL:
-        position = map.heads[_chain(map, rx)]
-        if position < map.capacity:
-            ts_prefetch(&map.pairs[position])
+        place = map.heads[_chain(map, rx)] - 1
+        if place < map.capacity:
+            ts_prefetch(&map.pairs[place])
 
 
 cdef bint tsmap_get(const tsmap *map, uint64_t rx, uint64_t client, ts_found *found) noexcept nogil:
     cdef uint32_t position
     cdef const ts_pair *pair
-    if map.header == NULL:
+    if map.header == NULL or rx == 0:
         return False
     position = _find(map, rx, _chain(map, rx))
     if position == NONE:
@@ -144,60 +206,69 @@ cdef bint tsmap_get(const tsmap *map, uint64_t rx, uint64_t client, ts_found *fo
     if pair.flags & (DISABLED | TX_KNOWN | CLIENT_MASK) != (TX_KNOWN | (client & CLIENT_MASK)):
         return False
     found.tx = rx + <uint64_t> _from_ns(pair.tx_offset_ns)
-    found.position = position
+    found.rx = rx
     found.source = (pair.flags >> SOURCE_SHIFT) & SOURCE_MASK
     return True
 
 
 cdef void tsmap_disable(tsmap *map, const ts_found *found) noexcept nogil:
-    map.pairs[found.position].flags |= DISABLED
+    cdef tsmap_header *header = map.header
+    cdef uint32_t chain, position
+    if header == NULL:
+        return
+    chain = _chain(map, found.rx)
+    position = _find(map, found.rx, chain)
+    if position == NONE:
+        return
+    _begin(map)
+    _unlink(map, position, chain)
+    map.pairs[position].rx = 0
+    map.links[position] = header.free
+    header.free = position + 1
+    header.count -= 1
+    _end(map)
 
 
-cdef inline bint _set_tx(ts_pair *pair, uint64_t tx, int source) noexcept nogil:
-    """Store a transmit time −2 s ≤ tx − rx < 2 s; false when it is out of that range."""
-    cdef int64_t difference = <int64_t> (tx - pair.rx)
-    if difference < -2 * TS_SECOND or difference >= 2 * TS_SECOND:
-        return False
-    pair.tx_offset_ns = <int32_t> _to_ns(difference)
-    pair.flags = (pair.flags & (DISABLED | CLIENT_MASK)) | TX_KNOWN | (source << SOURCE_SHIFT)
-    return True
+cdef inline void _set_tx(ts_pair *pair, uint64_t rx, uint64_t tx, int source) noexcept nogil:
+    """Store a transmit time if −2 s ≤ tx − rx < 2 s."""
+    cdef int64_t difference = <int64_t> (tx - rx)
+    if difference >= -2 * TS_SECOND and difference < 2 * TS_SECOND:
+        pair.tx_offset_ns = <int32_t> _to_ns(difference)
+        pair.flags |= TX_KNOWN | (source << SOURCE_SHIFT)
 
 
 cdef void tsmap_save(tsmap *map, uint64_t rx, uint64_t tx, int source, uint64_t client,
                      uint16_t slew_epoch) noexcept nogil:
     cdef tsmap_header *header = map.header
     cdef uint32_t chain, position
-    cdef uint64_t limit
     cdef ts_pair *pair
     if header == NULL or rx == 0:
         return
+    if header.count and <int64_t> (header.newest_rx - rx) > TS_SECOND:
+        tsmap_clear(map)
     chain = _chain(map, rx)
     position = _find(map, rx, chain)
     if position != NONE:
         map.pairs[position].flags |= DISABLED
         return
-    if header.count and <int64_t> (map.pairs[header.newest].rx - rx) > TS_SECOND:
-        # The clock went back. What was saved in the time now lying ahead must not be found when it comes again.
-        limit = rx + TS_SECOND
-        if header.since_trim >= header.count or <int64_t> (limit - header.trim_rx) < 0:
-            header.trim_rx = limit
-        header.since_trim = 0
-    position = header.newest + 1
-    if position == map.capacity:
-        position = 0
+    _begin(map)
+    position = _take_place(map, rx)
     pair = &map.pairs[position]
-    pair.rx = rx
+    # the receive time last: a repair must not find it with another pair's transmit time
+    pair.rx = 0
+    ts_in_order()
     pair.slew_epoch = slew_epoch
     pair.flags = client & CLIENT_MASK
     if tx != 0:
-        _set_tx(pair, tx, source)
+        _set_tx(pair, rx, tx, source)
+    ts_in_order()
+    pair.rx = rx
     map.links[position] = map.heads[chain]
-    map.heads[chain] = position
-    header.newest = position
-    if header.count < map.capacity:
-        header.count += 1
-    if header.since_trim < map.capacity:
-        header.since_trim += 1
+    map.heads[chain] = position + 1
+    if header.count == 0 or <int64_t> (rx - header.newest_rx) > 0:
+        header.newest_rx = rx
+    header.count += 1
+    _end(map)
 
 
 cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_t slew_epoch,
@@ -233,50 +304,38 @@ cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_
 
 
 cdef void tsmap_clear(tsmap *map) noexcept nogil:
-    if map.header != NULL:
-        map.header.count = 0
-        map.header.since_trim = map.capacity
+    cdef tsmap_header *header = map.header
+    if header == NULL:
+        return
+    _begin(map)
+    # first, so that a repair finds nothing to bring back
+    header.used = 0
+    ts_in_order()
+    header.free = 0
+    header.count = 0
+    header.hand = 0
+    memset(map.heads, 0, <size_t> 4 * map.capacity)
+    _end(map)
 
 
 cdef uint32_t tsmap_held(const tsmap *map, double *span_s) noexcept nogil:
-    cdef uint32_t count, newest, since_trim, low, high, middle, position, trimmed
-    cdef uint64_t trim_rx
-    cdef int64_t span
+    cdef uint32_t count = 0, place, used
+    cdef uint64_t rx, newest
+    cdef int64_t age, greatest = 0
     span_s[0] = 0.0
     if map.header == NULL:
         return 0
-    count = map.header.count
-    newest = map.header.newest
-    since_trim = map.header.since_trim
-    trim_rx = map.header.trim_rx
-    if count == 0 or count > map.capacity or newest >= map.capacity:
-        return 0
-    # The pairs of before a backward step are in the order of time, the dead ones first when counting back from it.
-    low = since_trim if since_trim < count else count
-    trimmed = low
-    high = count
-    while low < high:
-        middle = low + (high - low) // 2
-        if <int64_t> (map.pairs[_back(map, newest, middle)].rx - trim_rx) > 0:
-            low = middle + 1
-        else:
-            high = middle
-    trimmed = low - trimmed
-    if trimmed == count:
-        return 0
-    position = _back(map, newest, count - 1 if low < count else count - 1 - trimmed)
-    span = <int64_t> (map.pairs[newest].rx - map.pairs[position].rx)
-    if span > 0:
-        span_s[0] = span / 4294967296.0
-    return count - trimmed
-
-
-cdef bint _map_memory(tsmap *map, unsigned char[::1] memory) except -1:
-    if memory is None:
-        return tsmap_attach(map, NULL, 0)
-    if memory.shape[0] == 0 or not tsmap_attach(map, &memory[0], memory.shape[0]):
-        raise ValueError("not a timestamp map of this version")
-    return True
+    used = map.header.used if map.header.used < map.capacity else map.capacity
+    newest = map.header.newest_rx
+    for place in range(used):
+        rx = map.pairs[place].rx
+        if rx != 0:
+            count += 1
+            age = <int64_t> (newest - rx)
+            if age > greatest:
+                greatest = age
+    span_s[0] = greatest / 4294967296.0
+    return count
 
 
 def map_size(uint32_t pairs) -> int:
@@ -285,19 +344,48 @@ def map_size(uint32_t pairs) -> int:
 
 
 def init_map(unsigned char[::1] memory, uint32_t pairs, uint64_t seed) -> None:
-    """Lay out a map in zeroed memory aligned to 64 bytes."""
+    """Lay out a map in zeroed memory, aligned to 64 bytes for speed (8 it must be)."""
     if memory.shape[0] == 0 or not tsmap_init(&memory[0], memory.shape[0], pairs, seed):
         raise ValueError("no room for a timestamp map, or an argument out of its range")
 
 
+cdef class TimestampMapReader:
+    """A map as reports see it, perhaps while its writer works on it. Raises ValueError when it is none."""
+
+    cdef tsmap _map
+    cdef const unsigned char[::1] _memory
+
+    def __init__(self, const unsigned char[::1] memory):
+        if memory.shape[0] == 0 or not tsmap_attach(&self._map, <void *> &memory[0], memory.shape[0]):
+            raise ValueError("not a timestamp map of this version")
+        self._memory = memory
+
+    def held(self) -> tuple[int, float]:
+        """Pairs held, and the seconds from the oldest to the newest."""
+        cdef double span_s
+        cdef uint32_t count
+        with nogil:
+            count = tsmap_held(&self._map, &span_s)
+        return count, span_s
+
+    @property
+    def replaced(self) -> int:
+        """Pairs that had to make room for others."""
+        return self._map.header.replaced
+
+
 cdef class TimestampMap:
-    """A map as Python sees it: for tests, and for reports in another process (`held`)."""
+    """The writer's side, a call at a time: for tests. None makes the map that keeps nothing."""
 
     cdef tsmap _map
     cdef unsigned char[::1] _memory
 
     def __init__(self, unsigned char[::1] memory):
-        _map_memory(&self._map, memory)
+        if memory is None:
+            tsmap_attach(&self._map, NULL, 0)
+        elif memory.shape[0] == 0 or not tsmap_attach(&self._map, &memory[0], memory.shape[0]):
+            raise ValueError("not a timestamp map of this version")
+        tsmap_repair(&self._map)
         self._memory = memory
 
     def get(self, uint64_t rx, uint64_t client) -> tuple[int, int] | None:
