@@ -31,6 +31,7 @@ test: build
 
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 15 minutes.
 bench: build
+	$(PY) -m tests.bench.core
 	$(PY) -m tests.bench
 
 # A minute's look at the same.

@@ -130,7 +130,7 @@ ctypedef struct serve_request:
     uint16_t port               # source port, host order
     uint8_t rx_source           # STAMP_*
     ntp_addr addr
-    uint64_t hash               # clientlog_prefetch of addr
+    uint64_t hash               # of addr; from serve_prefetch
     int64_t rx_ns               # cooked receive time
 
 ctypedef struct serve_answer:
@@ -160,6 +160,10 @@ cdef bint peers_check(const uint8_t *table, uint64_t size) noexcept nogil
 cdef void serve_saved(serve_context *ctx, const serve_answer *ans) noexcept nogil
 cdef bint serve_update(serve_context *ctx, uint64_t rx_ntp, int64_t tx_ns, bint smooth, int source) noexcept nogil
 cdef void serve_batch(serve_context *ctx, int64_t cooked_ns) noexcept nogil
+# The two stages that bring a request's client record and saved stamp into the cache: of a whole batch the first, then
+# of all the second, then serve_prepare.
+cdef void serve_prefetch(const serve_context *ctx, serve_request *req) noexcept nogil
+cdef void serve_prefetch_records(const serve_context *ctx, const serve_request *req) noexcept nogil
 cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answer *ans) noexcept nogil
 cdef void serve_finish(serve_context *ctx, serve_answer *ans, int64_t tx_ns) noexcept nogil
 

@@ -10,7 +10,7 @@ from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
 from ntpd_fast._auth cimport auth_attach, auth_check, auth_mac_length, auth_sign
 from ntpd_fast._clientlog cimport (
     LIMIT_DROP, LIMIT_KOD, LIMIT_PASS, SERVICE_NTP, clientlog_attach, clientlog_hit, clientlog_limit,
-    clientlog_prefetch, clientlog_set_limit, clientlog_ticks,
+    clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit, clientlog_ticks,
 )
 from ntpd_fast._nts cimport (
     NTS_DROP_MISSING, NTS_OK, KeyRing, nts_build_nak, nts_build_response, nts_check_request, nts_keys_refresh,
@@ -21,7 +21,9 @@ from ntpd_fast._region cimport (
     REF_LEAP_LOCK, REF_LOCAL, REF_LOCAL_ACTIVATED, REF_SMOOTHING, REF_STEPPING, REF_SYNCHRONISED, SMOOTH_STAGES,
     ControlRegion, ref_page,
 )
-from ntpd_fast._tsmap cimport ts_found, tsmap_attach, tsmap_disable, tsmap_get, tsmap_save, tsmap_update
+from ntpd_fast._tsmap cimport (
+    ts_found, tsmap_attach, tsmap_disable, tsmap_get, tsmap_prefetch, tsmap_prefetch_pair, tsmap_save, tsmap_update,
+)
 
 cdef extern from *:
     """
@@ -347,6 +349,18 @@ cdef uint32_t append_fields(serve_context *ctx, uint8_t fields, int64_t rx_ns, u
     return length
 
 
+cdef void serve_prefetch(const serve_context *ctx, serve_request *req) noexcept nogil:
+    req.hash = clientlog_prefetch(&ctx.log, &req.addr)
+    if req.length >= NTP_HEADER:
+        tsmap_prefetch(&ctx.map, get64(req.data + 24))
+
+
+cdef void serve_prefetch_records(const serve_context *ctx, const serve_request *req) noexcept nogil:
+    clientlog_prefetch_record(&ctx.log, req.hash)
+    if req.length >= NTP_HEADER and req.data[31] & 1:
+        tsmap_prefetch_pair(&ctx.map, get64(req.data + 24))
+
+
 cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answer *ans) noexcept nogil:
     """All of an answer but its transmit stamp; `ans.outcome` says whether there is one."""
     cdef parsed_packet packet
@@ -465,6 +479,8 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
     avoid[1] = ctx.last_rx
     ans.rx_ntp = unique_stamp(ctx, rx_ntp, 1, avoid, 2, &ok)
     put64(out + 32, ans.rx_ntp)
+    if ans.flags & RES_SAVE:
+        tsmap_prefetch(&ctx.map, ans.rx_ntp)
     ans.length = NTP_HEADER
     if packet.version == 4 and packet.fields and nts == NTS_OK:
         ans.length = append_fields(ctx, packet.fields, rx_ns, out, ans.length)

@@ -4,7 +4,7 @@ Saved exchanges in memory given by the caller, found through hash chains. A pair
 the next to be filled, so a client that keeps to interleaved mode needs one place however often it asks, and the map
 holds as many clients as it has places. When it is full of pairs that nobody came back for, one of the oldest has to
 make room. Nothing has to be sorted: receive times may come out of order. Finding a pair costs two cache lines (both
-can be prefetched). At most 24 bytes a pair. One writer; a reader of another process uses tsmap_held only.
+can be prefetched). 24 bytes a pair. One writer; a reader of another process uses tsmap_held only.
 
 Times are NTP64; the source of a transmit time is 2 bits kept for the caller (STAMP_* of `_packet.pxd`).
 `tsmap` is a view: pointers of one process, made by tsmap_attach and cheap to make again.
@@ -22,13 +22,15 @@ ctypedef struct ts_pair:
     int32_t tx_offset_ns        # of the transmit time from rx
     uint16_t slew_epoch         # when it was saved
     uint16_t flags              # disabled, tx known, 2 bits of source, 12 of the client's hash
+    uint32_t link               # 1 + the place of the next pair of its chain; 0: the last
+    uint32_t head               # of the chain with this place's number: 1 + its first place; 0: none
 
 ctypedef struct tsmap_header:
     uint32_t magic
     uint32_t version
     uint32_t capacity
     uint32_t used               # places 0 … used − 1 have been used since the last clearing
-    uint32_t free               # 1 + the place that becomes free first, chained by links; 0: none
+    uint32_t free               # 1 + the place that becomes free first, chained by link; 0: none
     uint32_t count              # pairs held
     uint32_t hand               # where the search for a pair to replace goes on
     uint32_t changing           # not 0: its writer died at work; tsmap_repair puts it right
@@ -40,8 +42,6 @@ ctypedef struct tsmap_header:
 ctypedef struct tsmap:
     tsmap_header *header        # NULL: no map; nothing is kept or found
     ts_pair *pairs
-    uint32_t *links             # by place: 1 + the next of its chain; 0: the last
-    uint32_t *heads             # by hash: 1 + the first of the chain; 0: none
     uint32_t capacity
 
 ctypedef struct ts_found:
@@ -80,13 +80,13 @@ cdef void tsmap_disable(tsmap *map, const ts_found *found) noexcept nogil
 cdef void tsmap_save(tsmap *map, uint64_t rx, uint64_t tx, int source, uint64_t client,
                      uint16_t slew_epoch) noexcept nogil
 
-# A later, better transmit time for `rx`: accepted (true) when 0 … 1 s after the one known. If the clock was adjusted
-# once since the save, that adjustment's `last_doffset_ns` (o = −θ) is added back first, so that rx and tx are
-# readings of one clock; more than once: refused.
+# A later, better transmit time for `rx`: accepted (true) when not more than 1 s after the one known, nor more than 1 ms
+# before it (which may be a forecast). If the clock was adjusted once since the save, that adjustment's
+# `last_doffset_ns` (o = −θ) is added back first, so that rx and tx are readings of one clock; more than once: refused.
 cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_t slew_epoch,
                        int64_t last_doffset_ns) noexcept nogil
 
-# Forget everything: the clock was stepped by an unknown amount. Costs 4 bytes of writing a place.
+# Forget everything: the clock was stepped by an unknown amount. Writes to every place.
 cdef void tsmap_clear(tsmap *map) noexcept nogil
 
 # Pairs held; in `span_s` the time from the oldest to the newest. Looks at every pair: for reports.

@@ -15,12 +15,14 @@ cdef extern from *:
     static inline void ts_in_order(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
     #define TS_SECOND (1LL << 32)
     #define TS_SPAN_NS 2000000000LL
+    #define TS_EARLY_NS 1000000LL
     """
     void ts_prefetch(const void *p) nogil
     void ts_release() nogil
     void ts_in_order() nogil        # for whoever finds our memory when we are dead
     const int64_t TS_SECOND
     const int64_t TS_SPAN_NS       # a transmit time lies within this of the receive time
+    const int64_t TS_EARLY_NS      # how much too late the time known before sending may have been
 
 cdef enum:
     NONE = 0xFFFFFFFF
@@ -33,11 +35,11 @@ cdef enum:
     SOURCE_MASK = 3
     CLIENT_MASK = 0xFFF0
 
-assert sizeof(ts_pair) == 16 and sizeof(tsmap_header) == 64
+assert sizeof(ts_pair) == 24 and sizeof(tsmap_header) == 64
 
 
 cdef uint64_t tsmap_size(uint32_t pairs) noexcept nogil:
-    return sizeof(tsmap_header) + <uint64_t> pairs * (sizeof(ts_pair) + 2 * sizeof(uint32_t))
+    return sizeof(tsmap_header) + <uint64_t> pairs * sizeof(ts_pair)
 
 
 cdef bint tsmap_init(void *memory, uint64_t size, uint32_t pairs, uint64_t seed) noexcept nogil:
@@ -67,8 +69,6 @@ cdef bint tsmap_attach(tsmap *map, void *memory, uint64_t size) noexcept nogil:
     map.header = header
     map.capacity = header.capacity
     map.pairs = <ts_pair *> (<uint8_t *> memory + sizeof(tsmap_header))
-    map.links = <uint32_t *> (map.pairs + map.capacity)
-    map.heads = map.links + map.capacity
     return True
 
 
@@ -89,7 +89,7 @@ cdef inline void _end(tsmap *map) noexcept nogil:
 
 cdef inline uint32_t _find(const tsmap *map, uint64_t rx, uint32_t chain) noexcept nogil:
     """Place of the pair of `rx`, NONE when there is none."""
-    cdef uint32_t place = map.heads[chain]
+    cdef uint32_t place = map.pairs[chain].head
     cdef int step
     for step in range(WALK_MAX):
         # place 0 is "none": it becomes the largest number
@@ -97,21 +97,21 @@ cdef inline uint32_t _find(const tsmap *map, uint64_t rx, uint32_t chain) noexce
             return NONE
         if map.pairs[place - 1].rx == rx:
             return place - 1
-        place = map.links[place - 1]
+        place = map.pairs[place - 1].link
     return NONE
 
 
 cdef inline void _unlink(tsmap *map, uint32_t place, uint32_t chain) noexcept nogil:
     """Take a place out of its chain."""
-    cdef uint32_t *link = &map.heads[chain]
+    cdef uint32_t *link = &map.pairs[chain].head
     cdef int step
     for step in range(WALK_MAX):
         if link[0] == place + 1:
-            link[0] = map.links[place]
+            link[0] = map.pairs[place].link
             return
         if link[0] - 1 >= map.capacity:
             return
-        link = &map.links[link[0] - 1]
+        link = &map.pairs[link[0] - 1].link
 
 
 cdef inline uint32_t _replace(tsmap *map, uint64_t now) noexcept nogil:
@@ -140,7 +140,7 @@ cdef inline uint32_t _take_place(tsmap *map, uint64_t now) noexcept nogil:
     cdef tsmap_header *header = map.header
     cdef uint32_t place = header.free - 1
     if place < map.capacity:
-        header.free = map.links[place]
+        header.free = map.pairs[place].link
         return place
     if header.used < map.capacity:
         place = header.used
@@ -156,17 +156,18 @@ cdef void tsmap_repair(tsmap *map) noexcept nogil:
         return
     if header.used > map.capacity:
         header.used = map.capacity
-    memset(map.heads, 0, <size_t> 4 * map.capacity)
+    for place in range(map.capacity):
+        map.pairs[place].head = 0
     header.free = 0
     header.count = 0
     for place in range(header.used):
         if map.pairs[place].rx == 0:
-            map.links[place] = header.free
+            map.pairs[place].link = header.free
             header.free = place + 1
         else:
             chain = _chain(map, map.pairs[place].rx)
-            map.links[place] = map.heads[chain]
-            map.heads[chain] = place + 1
+            map.pairs[place].link = map.pairs[chain].head
+            map.pairs[chain].head = place + 1
             header.count += 1
     _end(map)
 
@@ -183,15 +184,17 @@ cdef inline int64_t _from_ns(int64_t ns) noexcept nogil:
 
 cdef void tsmap_prefetch(const tsmap *map, uint64_t rx) noexcept nogil:
     if map.header != NULL:
-        ts_prefetch(&map.heads[_chain(map, rx)])
+        ts_prefetch(&map.pairs[_chain(map, rx)].head)
 
 
 cdef void tsmap_prefetch_pair(const tsmap *map, uint64_t rx) noexcept nogil:
     cdef uint32_t place
     if map.header != NULL:
-        place = map.heads[_chain(map, rx)] - 1
+        place = map.pairs[_chain(map, rx)].head - 1
         if place < map.capacity:
+            # it may lie on two cache lines
             ts_prefetch(&map.pairs[place])
+            ts_prefetch(&map.pairs[place].link)
 
 
 cdef bint tsmap_get(const tsmap *map, uint64_t rx, uint64_t client, ts_found *found) noexcept nogil:
@@ -223,7 +226,7 @@ cdef void tsmap_disable(tsmap *map, const ts_found *found) noexcept nogil:
     _begin(map)
     _unlink(map, position, chain)
     map.pairs[position].rx = 0
-    map.links[position] = header.free
+    map.pairs[position].link = header.free
     header.free = position + 1
     header.count -= 1
     _end(map)
@@ -263,8 +266,8 @@ cdef void tsmap_save(tsmap *map, uint64_t rx, uint64_t tx, int source, uint64_t 
         _set_tx(pair, rx, tx, source)
     ts_in_order()
     pair.rx = rx
-    map.links[position] = map.heads[chain]
-    map.heads[chain] = position + 1
+    map.pairs[position].link = map.pairs[chain].head
+    map.pairs[chain].head = position + 1
     if header.count == 0 or <int64_t> (rx - header.newest_rx) > 0:
         header.newest_rx = rx
     header.count += 1
@@ -294,9 +297,9 @@ cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_
         if last_doffset_ns <= -TS_SPAN_NS or last_doffset_ns >= TS_SPAN_NS:
             return False
         difference += last_doffset_ns
-    if difference < pair.tx_offset_ns or difference > <int64_t> pair.tx_offset_ns + 1000000000:
+    if difference < pair.tx_offset_ns - TS_EARLY_NS or difference > <int64_t> pair.tx_offset_ns + 1000000000:
         return False
-    if difference >= TS_SPAN_NS:
+    if difference < -TS_SPAN_NS or difference >= TS_SPAN_NS:
         return False
     pair.tx_offset_ns = <int32_t> difference
     pair.flags = (pair.flags & (DISABLED | TX_KNOWN | CLIENT_MASK)) | (source << SOURCE_SHIFT)
@@ -305,6 +308,7 @@ cdef bint tsmap_update(tsmap *map, uint64_t rx, uint64_t tx, int source, uint16_
 
 cdef void tsmap_clear(tsmap *map) noexcept nogil:
     cdef tsmap_header *header = map.header
+    cdef uint32_t place
     if header == NULL:
         return
     _begin(map)
@@ -314,7 +318,8 @@ cdef void tsmap_clear(tsmap *map) noexcept nogil:
     header.free = 0
     header.count = 0
     header.hand = 0
-    memset(map.heads, 0, <size_t> 4 * map.capacity)
+    for place in range(map.capacity):
+        map.pairs[place].head = 0
     _end(map)
 
 
@@ -442,6 +447,7 @@ cdef class TimestampMap:
                 n = count - done if count - done < batch else batch
                 for i in range(done, done + n):
                     tsmap_prefetch(&self._map, last_rx[i])
+                    tsmap_prefetch(&self._map, (now + <uint64_t> (i - done) * step) | 1)
                 for i in range(done, done + n):
                     tsmap_prefetch_pair(&self._map, last_rx[i])
                 for i in range(done, done + n):

@@ -20,8 +20,7 @@ from ntpd_fast._access cimport access_attach
 from ntpd_fast._auth cimport auth_attach
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6
 from ntpd_fast._clientlog cimport (
-    CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_prefetch, clientlog_prefetch_record, clientlog_set_limit,
-    clientlog_set_reset,
+    CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_set_limit, clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
     BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CHUNK, CHUNK_FROM, CONTROL_IN, DATA_ROOM, PENDING, PENDING_SAMPLE,
@@ -32,7 +31,8 @@ from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
     OUT_CONTROL, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
     RES_INTERLEAVED, RES_SAVE, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
-    serve_batch, serve_context, serve_finish, serve_prepare, serve_request, serve_saved,
+    serve_batch, serve_context, serve_finish, serve_prefetch, serve_prefetch_records, serve_prepare,
+    serve_request, serve_saved,
 )
 from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
@@ -43,7 +43,7 @@ from ntpd_fast._region cimport (
     nf_load_acquire, nf_store_release, ref_read, serving_options, table_current, worker_region,
 )
 from ntpd_fast._stamps cimport ask_for_stamp, learn, read_stamps, restart_ids, without_ids
-from ntpd_fast._tsmap cimport tsmap_attach
+from ntpd_fast._tsmap cimport tsmap_attach, tsmap_repair
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -320,11 +320,11 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
         else:
             request.addr.family = FAMILY_IPV6
             memcpy(request.addr.bytes, &state.names[index][8], 16)
-        request.hash = clientlog_prefetch(&serve.log, &request.addr)
+        serve_prefetch(serve, request)
         state.slots[usable] = index
         usable += 1
     for index in range(usable):
-        clientlog_prefetch_record(&serve.log, state.requests[index].hash)
+        serve_prefetch_records(serve, &state.requests[index])
     # Second pass: the gates.
     for index in range(usable):
         request = &state.requests[index]
@@ -610,6 +610,7 @@ cdef class WorkerCore:
             raise ValueError("the worker's client log is damaged")
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
             raise ValueError("the worker's timestamp map is damaged")
+        tsmap_repair(&self.state.serve.map)
         self.state.log_base = worker.region.index * self.state.serve.log.block_count * CLIENTLOG_WAYS
         ref_read(&self.state.control.reference, &self.state.serve.page, &self.state.page_sequence)
         self.state.step_count = self.state.serve.page.step_count

@@ -15,7 +15,7 @@ from ntpd_fast._auth import build_key_table
 from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, init_shard, shard_size
 from ntpd_fast._packet import ntp64
 from ntpd_fast._region import serving_table
-from ntpd_fast._tsmap import TimestampMap
+from ntpd_fast._tsmap import TimestampMapReader
 from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.clientlog import ClientReports, ResetState
@@ -91,7 +91,7 @@ class ClientAccounts:
         self.command_hits = 0
         self.command_drops = 0
         readers: list[ClientLogReader] = []
-        self._maps: list[TimestampMap] = []
+        self._maps: list[TimestampMapReader] = []
         base = 0
         if self.enabled:
             for index in range(shared.parts):
@@ -100,7 +100,7 @@ class ClientAccounts:
                 readers.append(ClientLogReader(memory, base))
                 base += readers[-1].capacity
                 if stamps := shared.worker(index).map_memory():
-                    self._maps.append(TimestampMap(stamps))
+                    self._maps.append(TimestampMapReader(stamps))
             side = bytearray(shard_size(side_blocks))
             init_shard(side, side_blocks, _random_bytes(20), shared.plan.ipv6_prefix)
             self._writer = ClientLogWriter(side)
