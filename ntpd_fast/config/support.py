@@ -26,24 +26,24 @@ class Support(Enum):
 
 _NAMES = {
     Support.ACTIVE: """
-        allow bindaddress bindcmdaddress clientloglimit cmdallow cmddeny cmdport deny driftfile dscp local
-        noclientlog pidfile port user workers
+        allow bindaddress bindcmdaddress bindcmddevice binddevice clientloglimit clockprecision cmdallow cmddeny
+        cmdport cmdratelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode
+        leapsectz local lock_all logchange makestep maxchange maxclockerror maxdrift maxslewrate maxupdateskew
+        noclientlog opencommands pidfile port ratelimit rtcsync sched_priority smoothtime user workers
     """,
     Support.INERT: """
-        hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc rtcsync
+        hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
     """,
     Support.LANGUAGE: """
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        acquisitionport authselectmode bindacqaddress bindacqdevice bindcmddevice binddevice broadcast
-        clockprecision cmdratelimit combinelimit corrtimeratio dumpdir fallbackdrift initstepslew keyfile
-        leapseclist leapsecmode leapsectz lock_all log logbanner logchange logdir mailonchange makestep manual
-        maxchange maxclockerror maxdistance maxdrift maxjitter maxntsconnections maxsamples maxslewrate
-        maxstratum maxupdateskew minsamples minsources minstratum nocerttimecheck nosystemcert ntpsigndsocket
-        ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate
-        ntsservercert ntsserverkey ntstrustedcerts opencommands peer pool ptpdomain ptpport ratelimit refresh
-        reselectdist sched_priority server smoothtime sourcedir stratumweight tempcomp
+        acquisitionport authselectmode bindacqaddress bindacqdevice broadcast combinelimit dumpdir initstepslew
+        log logbanner logdir mailonchange manual maxdistance maxjitter maxntsconnections maxsamples maxstratum
+        minsamples minsources minstratum nocerttimecheck nosystemcert ntpsigndsocket ntsaeads ntscachedir
+        ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
+        ntsserverkey ntstrustedcerts peer pool ptpdomain ptpport refresh reselectdist server sourcedir
+        stratumweight tempcomp
     """,
 }
 

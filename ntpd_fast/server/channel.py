@@ -16,6 +16,7 @@ class Verb(enum.Enum):
     """Every message there is: word, who says it, and what it means."""
 
     READY = ("ready", "child", "everything is set up; a worker's successor now waits for `go`")
+    FAILED = ("failed", "control", "TEXT is why it cannot start; it exits with EXIT_FAILED")
     STOPPED = ("stopped", "worker", "its last batch is answered and its sockets are let go")
     ALIVE = ("alive", "control", "a sign of life, for the service manager's watchdog")
     STATUS = ("status", "control", "TEXT is the line for the service manager")

@@ -7,9 +7,9 @@ queued in them.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Sequence
-from typing import Protocol
 
 from ntpd_fast._udp import Poller, ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
@@ -17,14 +17,6 @@ from ntpd_fast.server.shared import Shared
 # A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
 # 512 kB holds a few milliseconds of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.
 STALE_S = 0.25
-
-
-class ReaderLoop(Protocol):
-    """The part of an event loop that `attach` needs."""
-
-    def add_reader(self, fd: int, callback: object, *args: object) -> None: ...
-
-    def remove_reader(self, fd: int) -> object: ...
 
 
 def is_wildcard(sock: socket.socket) -> bool:
@@ -53,7 +45,7 @@ class Engine:
         self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9), shared.nts_ring, channel)
         self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock), tx_mode) for sock in sockets]
         self.poller = Poller()
-        self._loop: ReaderLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, *, drain: bool = False) -> None:
         """Begin to serve. `drain`: a predecessor may have left entries in the error queues."""
@@ -75,7 +67,7 @@ class Engine:
         """Have `serve` return when this descriptor is readable."""
         self.poller.add_reader(fd)
 
-    def attach(self, loop: ReaderLoop) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve from an event loop instead: it watches the epoll descriptor that holds all sockets."""
         self._loop = loop
         loop.add_reader(self.poller.fileno(), self.run_ready)

@@ -170,6 +170,13 @@ class Shared:
         """Every memfd, for the list of what a child may keep."""
         return [self.control_fd, *self.worker_fds, *([self.nts_fd] if self.nts_fd >= 0 else [])]
 
+    def close_descriptors(self) -> None:
+        """In a child that has entered: what is mapped stays mapped, nothing more can be."""
+        for fd in self.descriptors:
+            os.close(fd)
+        self.control_fd = self.nts_fd = -1
+        self.worker_fds = []
+
     def _remap(self, control_writable: bool, writable_worker: int | None) -> None:
         # The inherited writable mappings go away with the objects that held them.
         if not control_writable:

@@ -34,7 +34,7 @@ EXIT_FAILED: Final = 1
 EXIT_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
 
 NS_PER_S: Final = 1_000_000_000
-_END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _SIGNAL_BATCH: Final = 1024
 
 
@@ -156,6 +156,8 @@ class Supervisor:
         self._was_ready = False
         self._ending = False
         self._status = EXIT_END
+        self.failure: str | None = None
+        """Why control could not start."""
         self._turn_ns = monotonic_ns()
 
     def run(self) -> int:
@@ -245,7 +247,7 @@ class Supervisor:
 
     def _take_signals(self, wakeup: _Wakeup) -> None:
         with contextlib.suppress(BlockingIOError):
-            if any(number in _END_SIGNALS for number in os.read(wakeup.read_end, _SIGNAL_BATCH)):
+            if any(number in END_SIGNALS for number in os.read(wakeup.read_end, _SIGNAL_BATCH)):
                 self._end(EXIT_END)
 
     def _listen(self, slot: Slot, child: Child) -> None:
@@ -268,6 +270,8 @@ class Supervisor:
                 # Without a successor (it died meanwhile) the end of this one starts the next.
                 if child is slot.child and slot.successor is not None:
                     self._promote(slot)
+            case Verb.FAILED:
+                self.failure = message.text
             case Verb.STATUS:
                 self._notify.status(message.text)
             case Verb.ALIVE:
@@ -441,9 +445,11 @@ def _catch_signals() -> _Wakeup:
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     old_descriptor = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     wakeup = _Wakeup(read_end, write_end, old_descriptor)
-    for number in (*_END_SIGNALS, signal.SIGCHLD):
+    for number in (*END_SIGNALS, signal.SIGCHLD):
         # A handler has to exist for the descriptor to be written to; what arrives there is acted on.
         wakeup.old_handlers[number] = signal.signal(number, lambda *_: None)
+    # Blocked by whoever made things that a signal must not leave behind.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
     return wakeup
 
 

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from ntpd_fast.system.messages import Log, Severity
+
 # chronyd's -L: -1 debug, 0 info, 1 warning, 2 error, 3 fatal
 SEVERITIES: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _LETTERS: Final = {
@@ -164,6 +166,22 @@ def set_up(
     root.addHandler(handler)
     root.setLevel(severity)
     return handler
+
+
+def log_function(logger: logging.Logger) -> Log:
+    """The channel of sans-IO parts (`system.messages`), ending in a logger."""
+
+    def tell(severity: Severity, text: str) -> None:
+        logger.log(SEVERITIES[severity], "%s", text)
+
+    return tell
+
+
+def reopen_file() -> None:
+    """Follow a log file that was rotated away. Raises OSError; the old file stays in use then."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogFile):
+            handler.reopen()
 
 
 def descriptors() -> list[int]:

@@ -9,6 +9,7 @@ import ctypes
 import enum
 import os
 import pwd
+import resource
 import signal
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -164,6 +165,17 @@ def die_with_parent(number: signal.Signals, parent: int) -> bool:
 def lock_memory() -> None:
     """Keep all present and future memory of this process out of swap (`lock_all`, `-m`)."""
     _check(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE), "mlockall")
+
+
+def raise_memory_lock_limit() -> None:
+    """Let this process and its children lock as much as they like, where we may allow it."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def leave_realtime() -> None:
+    """The ordinary scheduling policy again."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def set_realtime_priority(priority: int) -> None:

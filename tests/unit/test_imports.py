@@ -20,8 +20,7 @@ LAYERS = [
     {"refclock"},
     {"client"},
     {"clock"},
-    {"nts"},
-    {"config", "system"},
+    {"config", "nts", "system"},
 ]
 # Never, whichever stands above the other.
 APART = [("server", other) for other in ("monitor", "refclock", "client", "clock")]

@@ -19,18 +19,6 @@ from tests.unit.config.conftest import parse
 
 PACKAGE = Path(ntpd_fast.__file__).parent
 
-# Active from the beginning because the first daemon is built on them; read when its parts are composed.
-READ_BY_THE_DAEMON = {
-    "access", "bindaddress_ipv4", "bindaddress_ipv6", "bindcmdaddress_ipv4", "bindcmdaddress_ipv6",
-    "bindcmdaddress_path", "clientloglimit_bytes", "cmd_access", "cmdport", "driftfile", "dscp", "local",
-    "noclientlog", "pidfile", "port", "user", "workers",
-    "AccessRule.address", "AccessRule.all", "AccessRule.allow", "AccessRule.prefix_len",
-    "DriftFile.interval_s", "DriftFile.path",
-    "LocalOptions.activate_s", "LocalOptions.distance_s", "LocalOptions.orphan", "LocalOptions.stratum",
-    "LocalOptions.waitsynced_s", "LocalOptions.waitunsynced_s",
-}  # fmt: skip
-
-
 def _attributes_read(sources: dict[str, str]) -> tuple[set[str], set[str]]:
     """Names of attributes read from a configuration, and from anything."""
     of_config, of_anything = set(), set()
@@ -96,8 +84,7 @@ def test_own_directives_are_active() -> None:
 def test_what_active_directives_set_is_read() -> None:
     active = [name for name, support in SUPPORT.items() if support is Support.ACTIVE]
     unread = _unread(active, _sources_outside_config())
-    composed = (PACKAGE / "cli" / "daemon.py").exists()
-    assert unread - (set() if composed else READ_BY_THE_DAEMON) == set()
+    assert unread == set()
 
 
 def test_search_finds_what_is_ignored() -> None:

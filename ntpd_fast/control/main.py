@@ -1,0 +1,246 @@
+"""The control process: the parts that keep the clock right and answer people, put together and run.
+
+A composition and nothing else: each `start_*` function makes one part from the setup and from what was made before,
+and registers how it ends. Parts end in the opposite order. With `workers 0` the same process answers NTP itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Final
+
+import uvloop
+
+from ntpd_fast.client.sources import DaemonFacts
+from ntpd_fast.clock.drivers.linux import ClockDriverError
+from ntpd_fast.clock.reference import Outlets, ReferenceMode
+from ntpd_fast.clock.served import ServedReference
+from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
+from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
+from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
+from ntpd_fast.control.keys import Keys
+from ntpd_fast.control.overseer import Overseer
+from ntpd_fast.control.reports import AccessBackend, Statistics
+from ntpd_fast.control.setup import Setup
+from ntpd_fast.monitor.backend import Backends
+from ntpd_fast.monitor.dispatch import Dispatcher
+from ntpd_fast.monitor.permissions import open_commands
+from ntpd_fast.monitor.transport import CommandServer
+from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.shared import ReferencePage
+from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
+from ntpd_fast.server.worker import BEAT_S
+from ntpd_fast.system import privileges
+from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.log import log_function, reopen_file
+from ntpd_fast.system.timers import Scheduler
+
+log = logging.getLogger(__name__)
+tell = log_function(log)
+
+_PAGE_FIELDS: Final = tuple(field.name for field in fields(ServedReference))
+
+
+@dataclass(slots=True)
+class Context:
+    """What every part may use. `parts` collects how they end."""
+
+    setup: Setup
+    loop: asyncio.AbstractEventLoop
+    overseer: Overseer
+    parts: contextlib.ExitStack
+    exit_status: int = EXIT_END
+
+    def end(self, status: int) -> None:
+        """Leave the event loop after this event; the process exits with `status`."""
+        self.exit_status = status
+        self.loop.stop()
+
+
+def run_control(setup: Setup, overseer: Overseer) -> int:
+    """The life of control; its exit status. Raises FatalError when it cannot start."""
+    setup.shared.enter_control(serves=setup.workers == 0)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    with contextlib.closing(loop), contextlib.ExitStack() as parts:
+        context = Context(setup, loop, overseer, parts)
+        handle_signals(context)
+        if setup.run.lock_memory:
+            lock_memory()
+        keys = Keys(setup.config.keyfile, setup.keys, tell)
+        plane = start_data_plane(context, keys)
+        clockwork = start_clockwork(context, keys)
+        start_engine(context, clockwork.scheduler)
+        start_commands(context, clockwork, plane, keys)
+        start_timeout(context, clockwork)
+        start_signs_of_life(context, clockwork.scheduler)
+        clockwork.start()
+        overseer.ready()
+        loop.run_forever()
+    return context.exit_status
+
+
+def handle_signals(context: Context) -> None:
+    """All of them end the daemon in good order."""
+    for number in END_SIGNALS:
+        context.loop.add_signal_handler(number, context.end, EXIT_END)
+    # Blocked by whoever made things that a signal must not leave behind.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+
+
+def lock_memory() -> None:
+    """This process and the shared memory stay out of swap."""
+    try:
+        privileges.lock_memory()
+    except OSError as error:
+        raise FatalError(f"Could not lock memory : {error.strerror}") from error
+
+
+def start_data_plane(context: Context, keys: Keys) -> DataPlane:
+    """The tables that workers need to answer."""
+    config = context.setup.config
+    plane = DataPlane(context.setup.shared)
+    plane.publish_access(context.setup.plan.access)
+    plane.publish_serving(net_correction=False, signd=False, limit=config.ratelimit)
+    plane.publish_peers([])
+    plane.publish_keys(keys.rows())
+    return plane
+
+
+def start_clockwork(context: Context, keys: Keys) -> Clockwork:
+    """Clock, reference and sources; what they find is published to the workers."""
+    setup = context.setup
+    config, run, shared = setup.config, setup.run, setup.shared
+
+    def publish(page: ServedReference) -> None:
+        shared.publish_reference(ReferencePage(**{name: getattr(page, name) for name in _PAGE_FIELDS}))
+
+    def mode_ended(measured: bool) -> None:
+        if run.mode is not ReferenceMode.INITSTEPSLEW:
+            context.end(EXIT_END if measured else EXIT_FAILED)
+
+    if not run.control_clock:
+        log.info("Disabled control of system clock")
+    try:
+        driver = choose_driver(config, controls_clock=run.control_clock, log=tell)
+    except ClockDriverError as error:
+        raise FatalError(str(error)) from error
+    clockwork = Clockwork(
+        context.loop,
+        config,
+        driver,
+        keys,
+        log=tell,
+        publish=publish,
+        outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
+        facts=DaemonFacts(serving=bool(setup.plan.binds), one_shot=run.mode is not ReferenceMode.NORMAL),
+        options=ClockworkOptions(run.mode, run.restarted),
+    )
+    context.parts.callback(clockwork.close)
+    return clockwork
+
+
+def start_engine(context: Context, scheduler: Scheduler) -> None:
+    """With `workers 0`: answer NTP in this process."""
+    setup = context.setup
+    sockets = setup.ntp_sockets.for_control()
+    if setup.workers or not sockets:
+        return
+    engine = Engine(sockets, setup.shared, 0)
+    engine.start()
+    engine.attach(context.loop)
+    context.parts.callback(engine.detach)
+    repeat(scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
+
+
+def start_commands(context: Context, clockwork: Clockwork, plane: DataPlane, keys: Keys) -> None:
+    """The command protocol on its sockets, with every part that reports or can be commanded."""
+    setup = context.setup
+    config, clock = setup.config, clockwork.clock
+    side_blocks = setup.memory.clientlog.side_blocks if setup.memory.clientlog else 0
+    statistics = Statistics(
+        setup.shared, ClientAccounts(setup.shared, side_blocks, config.cmdratelimit), clock.cooked_ns
+    )
+    clock_backend = ClockBackend(clock, clockwork.reference, tell)
+    backends = Backends(
+        tracking=clock_backend,
+        statistics=statistics,
+        command_log=statistics,
+        command_access=AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell),
+        clock=clock_backend,
+        local=clock_backend,
+        smoothing=SmoothingBackend(clock, clockwork.reference),
+        access=AccessBackend(setup.plan.access, "NTP", tell, plane.publish_access),
+        clients=statistics,
+        lifecycle=Commands(context, plane, keys),
+    )
+    server = CommandServer(
+        context.loop,
+        Dispatcher(backends, open_commands(config.opencommands)),
+        setup.command_sockets,
+        clock.cooked_ns,
+    )
+    server.start()
+    context.parts.callback(server.stop)
+
+
+class Commands:
+    """The commands that concern the daemon as a whole."""
+
+    def __init__(self, context: Context, plane: DataPlane, keys: Keys) -> None:
+        self._context = context
+        self._plane = plane
+        self._keys = keys
+
+    def shutdown(self) -> None:
+        """End; the answer is still sent."""
+        log.info("Received shutdown command")
+        self._context.loop.call_soon(self._context.end, EXIT_END)
+
+    def dump(self) -> None:
+        """Without `dumpdir` there is nothing to write."""
+
+    def cycle_logs(self) -> None:
+        """Follow log files that were rotated away."""
+        try:
+            reopen_file()
+        except OSError as error:
+            log.error("Could not open %s : %s", error.filename, error.strerror)
+
+    def rekey(self) -> None:
+        """Read the key file again."""
+        self._keys.reload()
+        self._plane.publish_keys(self._keys.rows())
+
+
+def start_timeout(context: Context, clockwork: Clockwork) -> None:
+    """`-t`: end after a while, well if there is a time to serve by then."""
+
+    def expired() -> None:
+        log.info("Timeout reached")
+        synchronised = clockwork.reference.params(clockwork.clock.cooked_ns()).synchronised
+        context.end(EXIT_END if synchronised else EXIT_FAILED)
+
+    if context.setup.run.timeout_s is not None:
+        clockwork.scheduler.call_later(context.setup.run.timeout_s, expired)
+
+
+def start_signs_of_life(context: Context, scheduler: Scheduler) -> None:
+    """Tell the overseer that we live, as often as it wants."""
+    if context.overseer.alive_interval_s is not None:
+        repeat(scheduler, context.overseer.alive_interval_s, context.overseer.alive)
+
+
+def repeat(scheduler: Scheduler, interval_s: float, action: Callable[[], None]) -> None:
+    """Do something now and every `interval_s` until the scheduler is closed."""
+
+    def again() -> None:
+        action()
+        scheduler.call_later(interval_s, again)
+
+    again()

@@ -1,0 +1,117 @@
+"""From a configuration to what is opened and how many processes there are: decisions only, nothing is touched."""
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from ntpd_fast.clock.reference import ReferenceMode
+from ntpd_fast.config.model import Config, SourceKind
+from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.monitor.transport import SocketPlan
+from ntpd_fast.server.access import AccessTable, AccessTableFull
+from ntpd_fast.server.clientlog import ClientLogPlan, clientlog_plan
+from ntpd_fast.server.shared import WORKERS_MAX, SharedPlan
+from ntpd_fast.server.sockets import BindAddress, SocketOptions
+from ntpd_fast.system.errors import FatalError
+
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`binds`: addresses of NTP sockets, none where nobody may ask. `workers` 0: control answers itself."""
+
+    access: AccessTable
+    binds: tuple[BindAddress, ...]
+    workers: int
+    socket_options: SocketOptions
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """`clientlog` is None with `noclientlog`; `warnings` say what of the configuration could not be taken as it is."""
+
+    shared: SharedPlan
+    clientlog: ClientLogPlan | None
+    warnings: tuple[str, ...]
+
+
+def make_plan(config: Config, run: RunOptions, *, cpus: int) -> Plan:
+    """Decide; `cpus`: how many this process may use. Raises FatalError for rules there is no room for."""
+    try:
+        access = AccessTable.from_rules(config.access)
+    except AccessTableFull as error:
+        raise FatalError(str(error)) from error
+    binds = bind_addresses(config, run, access)
+    return Plan(
+        access=access,
+        binds=binds,
+        workers=worker_count(config, run, cpus=cpus, serves=bool(binds)),
+        socket_options=SocketOptions(dscp=config.dscp, device=config.binddevice),
+    )
+
+
+def plan_memory(config: Config, workers: int, memory_bytes: int | None) -> MemoryPlan:
+    """Sizes of the shared memory; `memory_bytes`: of this machine, where that is known."""
+    if config.noclientlog:
+        return MemoryPlan(SharedPlan(workers), None, ())
+    clientlog = clientlog_plan(config.clientloglimit_bytes, max(workers, 1), memory_bytes=memory_bytes)
+    return MemoryPlan(
+        SharedPlan(workers, log_blocks=clientlog.blocks, map_pairs=clientlog.pairs),
+        clientlog,
+        () if clientlog.reason is None else (clientlog.reason,),
+    )
+
+
+def server_port(config: Config, run: RunOptions) -> int:
+    """The UDP port served; 0: none. `-Q` opens nothing that was not asked for."""
+    return 0 if run.mode is ReferenceMode.PRINT_ONCE and not config.uses("port") else config.port
+
+
+def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tuple[BindAddress, ...]:
+    """Addresses of the server sockets: of each family that somebody may ask in, or that a peer or broadcast needs."""
+    port = server_port(config, run)
+    if port == 0:
+        return ()
+    has_peers = any(source.kind is SourceKind.PEER for source in config.sources)
+    configured = {4: config.bindaddress_ipv4, 6: config.bindaddress_ipv6}
+    # A daemon told to bind one family's address only, and nothing else, still serves the other family everywhere,
+    # as chronyd does: bindaddress is one setting for each family.
+    binds = []
+    for version, family in _FAMILIES.items():
+        if run.family not in (None, version):
+            continue
+        broadcasts = any(broadcast.address.version == version for broadcast in config.broadcasts)
+        if access.any_allowed(version) or has_peers or broadcasts:
+            address = configured[version]
+            binds.append(BindAddress.any(family, port) if address is None else BindAddress(family, str(address), port))
+    return tuple(binds)
+
+
+def worker_count(config: Config, run: RunOptions, *, cpus: int, serves: bool) -> int:
+    """How many workers: as configured, else one for each CPU where there is somebody to serve."""
+    if not serves:
+        return 0
+    if config.workers is not None:
+        return config.workers
+    return 0 if run.single_process else min(cpus, WORKERS_MAX)
+
+
+def command_socket_plan(config: Config, run: RunOptions, uid: int, gid: int) -> SocketPlan:
+    """The command sockets. `-Q` opens none that was not asked for."""
+    path = config.bindcmdaddress_path
+    port = config.cmdport
+    if run.mode is ReferenceMode.PRINT_ONCE:
+        path = path or ""
+        port = port if config.uses("cmdport") else 0
+    configured = (config.bindcmdaddress_ipv4 or _LOOPBACK[0], config.bindcmdaddress_ipv6 or _LOOPBACK[1])
+    return SocketPlan(
+        unix_path=run.command_socket if path is None else path,
+        uid=uid,
+        gid=gid,
+        addresses=tuple(address for address in configured if run.family in (None, address.version)),
+        port=port,
+        device=config.bindcmddevice,
+    )

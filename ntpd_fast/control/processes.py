@@ -1,0 +1,118 @@
+"""The processes of a daemon that has workers: which there are, what each keeps, and what happens when one dies."""
+
+import logging
+import signal
+from typing import Final
+
+from ntpd_fast.clock.drivers.linux import ClockDriverError, LinuxDriver
+from ntpd_fast.control.main import run_control
+from ntpd_fast.control.overseer import SupervisorLink
+from ntpd_fast.control.setup import Setup
+from ntpd_fast.server.channel import Channel, Verb
+from ntpd_fast.server.child import Confinement
+from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.supervisor import EXIT_FAILED, Slot
+from ntpd_fast.server.worker import run_worker
+from ntpd_fast.system import log as daemon_log
+from ntpd_fast.system import privileges
+from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.log import log_function
+from ntpd_fast.system.privileges import Capability
+
+log = logging.getLogger(__name__)
+
+# ports below need CAP_NET_BIND_SERVICE
+UNPRIVILEGED_PORTS: Final = 1024
+
+
+def kept_capabilities(setup: Setup) -> frozenset[Capability]:
+    """What supervisor and control keep: the clock, and low ports for what is opened while running."""
+    kept = set()
+    if setup.run.control_clock:
+        kept.add(Capability.SYS_TIME)
+    if 0 < setup.config.port < UNPRIVILEGED_PORTS:
+        kept.add(Capability.NET_BIND_SERVICE)
+    if setup.config.binddevice is not None or setup.config.bindacqdevice is not None:
+        # SO_BINDTODEVICE needs it before Linux 5.7
+        kept.add(Capability.NET_RAW)
+    if setup.run.lock_memory:
+        kept.add(Capability.IPC_LOCK)
+    return frozenset(kept)
+
+
+def make_slots(setup: Setup, alive_interval_s: float | None) -> list[Slot]:
+    """Control first, then the workers."""
+    return [control_slot(setup, alive_interval_s), *(worker_slot(setup, index) for index in range(setup.workers))]
+
+
+def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
+    """Control keeps its sockets, all shared memory, and the right to set the clock."""
+
+    def main(channel: Channel, waits: bool) -> int:
+        try:
+            return run_control(setup, SupervisorLink(channel, alive_interval_s))
+        except FatalError as error:
+            channel.send(Verb.FAILED, str(error))
+            return EXIT_FAILED
+
+    def confinement() -> Confinement:
+        return Confinement(
+            keep=[
+                *setup.shared.descriptors,
+                *(opened.fileno() for opened in setup.ntp_sockets.for_control()),
+                *(opened.socket.fileno() for opened in setup.command_sockets),
+                *(control_end.fileno() for control_end, _ in setup.associations),
+                *daemon_log.descriptors(),
+            ],
+            capabilities=kept_capabilities(setup),
+            # It puts the clock and its files in order before it goes.
+            death_signal=signal.SIGTERM,
+            new_privileges=setup.config.mailonchange is not None,
+        )
+
+    return Slot("control", main, confinement, is_control=True, on_death=lambda: restore_frequency(setup))
+
+
+def worker_slot(setup: Setup, index: int) -> Slot:
+    """A worker keeps its own sockets and the shared memory, and no right at all."""
+
+    def main(channel: Channel, waits: bool) -> int:
+        if setup.run.priority:
+            # Real-time priority is for keeping the clock right; a flood of requests must not own the machine.
+            privileges.leave_realtime()
+        setup.shared.enter_worker(index)
+        setup.shared.close_descriptors()
+        association = setup.associations[index][1].fileno()
+        sockets = setup.ntp_sockets.for_worker(index)
+        return run_worker(channel, waits, lambda: Engine(sockets, setup.shared, index, channel=association))
+
+    def confinement() -> Confinement:
+        return Confinement(
+            keep=[
+                *setup.shared.descriptors,
+                *(opened.fileno() for opened in setup.ntp_sockets.for_worker(index)),
+                setup.associations[index][1].fileno(),
+                *daemon_log.descriptors(),
+            ]
+        )
+
+    def let_go_of_tables() -> None:
+        setup.shared.worker(index).forget_tables()
+
+    return Slot(
+        f"worker {index}",
+        main,
+        confinement,
+        heartbeat_ns=lambda: setup.shared.worker(index).heartbeat_ns,
+        on_death=let_go_of_tables,
+    )
+
+
+def restore_frequency(setup: Setup) -> None:
+    """Control died, perhaps in the middle of a slew: let the clock run at the frequency that keeps it right."""
+    if not setup.run.control_clock or setup.shared.control.sequence == 0:
+        return
+    try:
+        LinuxDriver(log_function(log)).set_frequency_ppm(setup.shared.control.base_freq_ppm)
+    except ClockDriverError as error:
+        log.error("%s", error)

@@ -1,0 +1,101 @@
+"""Everything that is opened or made before the daemon drops its rights and divides itself into processes.
+
+All of it is inherited by forks and outlives any of them: a process that is started again finds the same sockets and
+the same memory. What cannot be had is a FatalError, and then nothing is left open.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ntpd_fast.config import Config, read_keyfile
+from ntpd_fast.config.keyfile import SymmetricKey
+from ntpd_fast.control.plan import MemoryPlan, Plan, command_socket_plan, make_plan, plan_memory
+from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.monitor.transport import CommandSocket
+from ntpd_fast.monitor.transport import open_sockets as open_command_sockets
+from ntpd_fast.server.shared import Shared
+from ntpd_fast.server.sockets import NtpSockets, open_sockets
+from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.listen_fds import HandedOver
+from ntpd_fast.system.privileges import User
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Setup:
+    """`user`: whom everything but the start runs as. `workers`: how many there are (0: control answers)."""
+
+    config: Config
+    run: RunOptions
+    plan: Plan
+    memory: MemoryPlan
+    user: User
+    shared: Shared
+    ntp_sockets: NtpSockets
+    command_sockets: list[CommandSocket]
+    keys: Mapping[int, SymmetricKey] = field(repr=False)
+    workers: int
+    associations: list[tuple[socket.socket, socket.socket]]
+    """One a worker, by which it hands control the packets of its associations: control's end, the worker's end."""
+
+    def close(self) -> None:
+        """Close everything and remove the command sockets; for the last process only."""
+        for command_socket in self.command_sockets:
+            # The directory may no longer be ours to write in: then the name stays, with nobody behind it.
+            with contextlib.suppress(OSError):
+                command_socket.close()
+        self.ntp_sockets.close()
+        for pair in self.associations:
+            for end in pair:
+                end.close()
+
+
+def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedOver) -> Setup:
+    """Decide and open. Raises FatalError."""
+    plan = make_plan(config, run, cpus=len(os.sched_getaffinity(0)))
+    ntp_sockets = open_sockets(plan.binds, plan.workers, plan.socket_options, user, handed_over)
+    handed_over.close_rest()
+    # Sockets handed over decide how many workers there are.
+    workers = ntp_sockets.workers
+    memory = plan_memory(config, workers, _memory_bytes())
+    for warning in memory.warnings:
+        log.warning("%s", warning)
+    try:
+        shared = Shared.create(memory.shared)
+        associations = [_association_pair() for _ in range(workers)]
+    except OSError as error:
+        ntp_sockets.close()
+        raise FatalError(f"Could not make shared memory : {error.strerror}") from error
+    keys = _read_keys(config)
+    command_sockets = open_command_sockets(
+        command_socket_plan(config, run, user.uid, user.gid), lambda text: log.error("%s", text)
+    )
+    return Setup(config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations)
+
+
+def _association_pair() -> tuple[socket.socket, socket.socket]:
+    """Bounded by the system's default for a Unix socket (a few hundred packets); the worker counts what is lost."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def _read_keys(config: Config) -> Mapping[int, SymmetricKey]:
+    """The keys, read while a file of root's is still readable; problems are warnings."""
+    if config.keyfile is None:
+        return {}
+    keyfile = read_keyfile(config.keyfile)
+    for warning in keyfile.warnings:
+        log.warning("%s", warning)
+    log.info("Loaded %d symmetric keys", len(keyfile.keys))
+    return keyfile.keys
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
