@@ -132,6 +132,8 @@ class Selector:
         self._on_bad_source = on_bad_source
         self._sources: list[SelectableSource] = []
         self._selected: SelectableSource | None = None
+        # a source was followed at the last selection that could follow one
+        self._following = False
         self._loss_reported = False
 
     @property
@@ -240,8 +242,14 @@ class Selector:
         survivors = self._intersect(candidates)
         if survivors is None:
             return
-        if not self._enough(survivors):
-            return
+        if self._enough(survivors):
+            self._follow(survivors, updated)
+        for source in candidates:
+            if source.state is SourceState.FALSETICKER:
+                self._report_once(source, SelectionEvent(SelectionEventKind.FALSETICKER, source=source))
+
+    def _follow(self, survivors: list[SelectableSource], updated: SelectableSource | None) -> None:
+        """Choose among the survivors and set the clock."""
         leap = _vote_on_leap(survivors)
         preferred = [source for source in survivors if source.options & SelectOption.PREFER]
         if preferred:
@@ -313,7 +321,12 @@ class Selector:
         """At start: whether sources that are one answer behind the first ones should be waited for."""
         if self._selected is not None or not candidates:
             return False
-        behind = [source for source in self._sources if source.state is SourceState.BAD_STATS]
+        # the candidates still have the state of the selection before
+        behind = [
+            source
+            for source in self._sources
+            if source.state is SourceState.BAD_STATS and source not in candidates
+        ]
         if not behind or max(source.reach_size for source in candidates) >= REACH_BITS:
             return False
         return max(source.reach for source in candidates) >> 1 == max(source.reach for source in behind)
@@ -357,7 +370,6 @@ class Selector:
             contained = source.offset_lo_s >= lo and source.offset_hi_s <= hi
             if not contains and not contained:
                 source.state = SourceState.FALSETICKER
-                self._report_once(source, SelectionEvent(SelectionEventKind.FALSETICKER, source=source))
             elif (
                 best_trust
                 and not source.options & SelectOption.TRUST
@@ -395,6 +407,7 @@ class Selector:
                 source.state = SourceState.WAITS_UPDATE
             return None
         self._selected = best
+        self._following = True
         self._loss_reported = False
         for source in self._sources:
             source.score = INITIAL_SCORE
@@ -490,7 +503,7 @@ class Selector:
 
     def _lose(self, event: SelectionEvent, *, unsynchronise: bool = False) -> None:
         """Nothing is followed any more; say so once."""
-        lost = self._selected is not None
+        lost, self._following = self._following, False
         self._selected = None
         if lost and unsynchronise:
             self._reference.set_unsynchronised()
