@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import random
+import signal
 import struct
+import time
 from ipaddress import IPv6Address
 
 import pytest
@@ -137,6 +139,19 @@ def test_a_client_that_speeds_up_when_unanswered_is_answered() -> None:
         passed += last == PASS
     # The bucket alone passes one in 64 s; the drop decision turned round passes almost every retry.
     assert passed > 500
+
+
+def test_a_victim_is_still_answered_while_its_address_is_spoofed() -> None:
+    """100,000 requests a second in its name for 20 s: about every fourth of its own still passes."""
+    log = ClientLogWriter(shard())
+    log.set_limit(NTP, 3, 8, 2)
+    spoofed = A * 100
+    passed = 0
+    for i in range(20_000):
+        now = 5000 * SECOND + i * (SECOND // 1000)
+        log.hit_many(spoofed, 4, NTP, now, SECOND // 100_000)
+        passed += log.limit(log.hit(A, NTP, now), NTP) == PASS
+    assert 0.15 < passed / 20_000 < 0.35
 
 
 def test_no_limit_without_a_directive() -> None:
@@ -434,6 +449,59 @@ def test_a_new_writer_goes_on_where_the_old_one_stopped() -> None:
     again = ClientLogWriter(memory)
     assert again.hit(A, NTP, 101 * SECOND) == index
     assert contents(memory)[A].hits == (2, 0, 0)
+
+
+def test_a_record_that_is_changing_hands_is_not_reported() -> None:
+    memory = shard(1)
+    log = ClientLogWriter(memory)
+    index = log.hit(A, NTP, SECOND)
+    reader = ClientLogReader(memory)
+    occupancy = 128 + 64 + 64 * index + 54
+    (value,) = struct.unpack_from("=H", memory, occupancy)
+    assert value % 2 == 0
+    struct.pack_into("=H", memory, occupancy, value + 1)
+    assert reader.read(index, 0, SECOND) is None
+    assert reader.next(0, 0, 0) == reader.capacity
+    struct.pack_into("=H", memory, occupancy, value + 2)
+    assert reader.read(index, 0, SECOND) is not None
+
+
+def replace_records(memory: mmap.mmap) -> None:
+    """Hit ever new addresses; each uses the service that its last byte tells. Ends by itself at last."""
+    log = ClientLogWriter(memory)
+    by_service = [
+        b"".join(struct.pack(">I", i << 8)[:3] + bytes([service]) for i in range(1 << 16)) for service in range(3)
+    ]
+    for turn in range(3_000_000):
+        at = turn * 4 % ((1 << 18) - 40)
+        log.hit_many(by_service[turn % 3][at : at + 40], 4, turn % 3, SECOND, 0)
+
+
+def test_a_reader_in_another_process_never_sees_two_addresses_mixed() -> None:
+    """A record of two addresses would show hits of a service that its own address does not use."""
+    memory = shard(2)
+    writer = os.fork()
+    if writer == 0:
+        try:
+            replace_records(memory)
+        finally:
+            os._exit(0)
+    try:
+        reader = ClientLogReader(memory)
+        seen = 0
+        deadline = time.monotonic() + 20
+        while seen < 100_000 and time.monotonic() < deadline:
+            for index in range(reader.capacity):
+                record = reader.read(index, 0, 2 * SECOND)
+                if record is not None:
+                    service = record.address[3]
+                    assert record.hits[(service + 1) % 3] == record.hits[(service + 2) % 3] == 0
+                    seen += 1
+        assert seen >= 100_000
+        assert reader.evictions > 1000
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
 
 
 @pytest.mark.parametrize(

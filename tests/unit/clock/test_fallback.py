@@ -33,9 +33,7 @@ def test_each_interval_is_fallen_back_on_in_turn_and_only_when_filled() -> None:
     machine = Machine(world)
     clock = machine.boot()
     told: list[tuple[float, float]] = []
-    drifts = FallbackDrifts(
-        FallbackDrift(5, 8), clock.scheduler, lambda ppm: told.append((world.now_ns / 1e9, ppm))
-    )
+    drifts = FallbackDrifts(FallbackDrift(5, 8), clock.scheduler, lambda ppm: told.append((world.now_ns / 1e9, ppm)))
     rng = random.Random(1)
     for _ in range(20):
         world.run(16.0)

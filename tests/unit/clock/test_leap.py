@@ -69,9 +69,7 @@ class Bench:
 
     def update(self, leap: Leap = Leap.INSERT, offset_s: float | None = None) -> None:
         offset = self.machine.cooked_offset_s() if offset_s is None else offset_s
-        self.reference.update(
-            Update(Estimate(self.clock.cooked_ns(), offset, skew=1e-9, offset_sd_s=1e-9), 1, leap, 7)
-        )
+        self.reference.update(Update(Estimate(self.clock.cooked_ns(), offset, skew=1e-9, offset_sd_s=1e-9), 1, leap, 7))
 
     def to_event(self, seconds: float) -> None:
         """Run to so many seconds after the leap."""

@@ -33,9 +33,7 @@ def test_frequency_is_limited_and_the_handlers_told_what_took_effect() -> None:
     world = World(1)
     machine = Machine(world)
     machine.boot()
-    local = LocalClock(
-        machine.driver, machine.scheduler, precision_s=1e-9, log=machine.log, max_drift_ppm=50.0
-    )
+    local = LocalClock(machine.driver, machine.scheduler, precision_s=1e-9, log=machine.log, max_drift_ppm=50.0)
     changes: list[ClockChange] = []
     local.add_handler(changes.append)
     local.adjust(1e-4, 0.0, 0.0)

@@ -102,9 +102,7 @@ class Bench:
         return replace(base, **changes)  # type: ignore[arg-type]
 
     def update(self, leap: Leap = Leap.NORMAL, stratum: int = 1, **changes: float) -> None:
-        self.reference.update(
-            Update(self.estimate(**changes), stratum, leap, int(SERVER), SERVER)
-        )
+        self.reference.update(Update(self.estimate(**changes), stratum, leap, int(SERVER), SERVER))
 
 
 def test_before_the_first_update_nothing_is_served() -> None:
@@ -533,9 +531,7 @@ def test_a_single_run_steps_and_ends() -> None:
     ],
 )
 def test_initstepslew_corrects_once_and_goes_on(offset: float, line: str, left: float) -> None:
-    bench = Bench(
-        ReferenceOptions(initstepslew_threshold_s=1.0), mode=ReferenceMode.INITSTEPSLEW, offset_s=offset
-    )
+    bench = Bench(ReferenceOptions(initstepslew_threshold_s=1.0), mode=ReferenceMode.INITSTEPSLEW, offset_s=offset)
     bench.update()
     assert bench.machine.lines() == [line]
     assert bench.machine.offset_s() == pytest.approx(left, abs=1e-6)

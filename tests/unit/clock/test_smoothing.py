@@ -22,9 +22,7 @@ class Bench:
         self.now_ns = 1_700_000_000 * NS
         self.skew = skew
         self.lines: list[str] = []
-        self.smoothing = Smoothing(
-            max_freq, max_wander, leap_only=leap_only, skew=lambda: self.skew, log=self._log
-        )
+        self.smoothing = Smoothing(max_freq, max_wander, leap_only=leap_only, skew=lambda: self.skew, log=self._log)
 
     def _log(self, severity: Severity, text: str) -> None:
         self.lines.append(text)

@@ -11,8 +11,7 @@ from tests.unit.config.conftest import CORPUS, EXPECTED, hosts
 # Accepted by our own decision, with what we say about it.
 FORGIVEN = {
     "bad/007-rhel10-doc-local.conf": [
-        "Ignored word local in server directive at line 2 in file 007-rhel10-doc-local.conf: "
-        "it is no option there"
+        "Ignored word local in server directive at line 2 in file 007-rhel10-doc-local.conf: it is no option there"
     ],
     "bad/078-rhel10-doc-hwtimestamp-glob.conf": [],
     "disputed/burst-64.conf": [],
@@ -63,9 +62,7 @@ def test_strict_forgives_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     [entry for entry in EXPECTED["bad"] if entry["stage"] == "start"],
     ids=lambda entry: entry["file"],
 )
-def test_start_errors_are_not_found_by_parsing(
-    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_errors_are_not_found_by_parsing(entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     load(_enter(entry["file"], monkeypatch), resolver=hosts)
 
 

@@ -86,9 +86,7 @@ def test_directory_among_matches_is_passed_over_and_told(tmp_path: Path, write: 
         assert config.warnings == (f"Ignored directory {tmp_path}/conf.d/old.conf",)
 
 
-@pytest.mark.parametrize(
-    "line", ["{0}/closed.conf", "include {0}/closed.conf", "include {0}/*.conf", "confdir {0}"]
-)
+@pytest.mark.parametrize("line", ["{0}/closed.conf", "include {0}/closed.conf", "include {0}/*.conf", "confdir {0}"])
 def test_unreadable_file(line: str, public_path: Path) -> None:
     closed = public_path / "closed.conf"
     closed.write_text("port 1\n")

@@ -87,9 +87,7 @@ OPTION_RANGES = {
     },
 }
 OPTION_CASES = [
-    (prefix, option, low, high)
-    for prefix, options in OPTION_RANGES.items()
-    for option, (low, high) in options.items()
+    (prefix, option, low, high) for prefix, options in OPTION_RANGES.items() for option, (low, high) in options.items()
 ]
 
 

@@ -20,9 +20,7 @@ def test_strict_int(word: str, value: int) -> None:
     assert strict_int(word) == value
 
 
-@pytest.mark.parametrize(
-    "word", ["", "+", "-", "1.5", "0x10", "1k", "1_0", " 1", "1 ", "1\n", "x", "１", "--1", "1e3"]
-)
+@pytest.mark.parametrize("word", ["", "+", "-", "1.5", "0x10", "1k", "1_0", " 1", "1 ", "1\n", "x", "１", "--1", "1e3"])
 def test_strict_int_takes_only_whole_decimal_words(word: str) -> None:
     with pytest.raises(NotANumber):
         strict_int(word)

@@ -64,9 +64,7 @@ class Server:
         self.mine.setblocking(False)
         theirs.setblocking(False)
         self.theirs = theirs
-        self.engine = Engine(
-            self.sockets, self.shared, 0, stale_s=stale_s, tx_mode=tx_mode, channel=theirs.fileno()
-        )
+        self.engine = Engine(self.sockets, self.shared, 0, stale_s=stale_s, tx_mode=tx_mode, channel=theirs.fileno())
         self.engine.start()
 
     @property
@@ -265,7 +263,7 @@ def test_no_python_object_is_made_per_packet(server: Server) -> None:
 
         burst()
         grown = [burst() for _ in range(50)]
-    assert max(grown) <= 2      # the list of ready descriptors that comes back, once
+    assert max(grown) <= 2  # the list of ready descriptors that comes back, once
     assert server.counter("ntp_hits") >= 50 * 200 * 0.9
 
 
@@ -286,13 +284,13 @@ def test_an_interleaved_client_gets_the_kernels_stamp_of_the_answer_before(tx_mo
     with client() as sock:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
         answer = exchange(server, sock, REQUEST)
-        answer = exchange(server, sock, interleaved(answer, 1))     # basic still, but its stamps are saved
+        answer = exchange(server, sock, interleaved(answer, 1))  # basic still, but its stamps are saved
         for nonce in range(2, 30):
             received = stamp_ns(answer, 32)
             answer = exchange(server, sock, interleaved(answer, nonce))
-            assert answer[24:32] == struct.pack("!Q", nonce << 8)       # the client's receive stamp: interleaved
-            assert 0 < stamp_ns(answer, 40) - received < 5_000_000      # when the answer before was sent
-            assert stamp_ns(answer, 40) < stamp_ns(answer, 32)      # sent before this request came
+            assert answer[24:32] == struct.pack("!Q", nonce << 8)  # the client's receive stamp: interleaved
+            assert 0 < stamp_ns(answer, 40) - received < 5_000_000  # when the answer before was sent
+            assert stamp_ns(answer, 40) < stamp_ns(answer, 32)  # sent before this request came
     assert server.engine.sockets[0].tx_mode == tx_mode
     assert server.counter("ntp_interleaved_hits") == 28
     assert server.counter("ntp_kernel_tx_timestamps") == 28
@@ -400,8 +398,18 @@ def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> 
 
 
 NOGIL = {
-    "_udp": ["run_batch", "prepare_batch", "answer_chunk", "finish_chunk", "send_chunk", "run_turn", "poll_turns",
-             "read_control", "refresh_tables", "to_control"],
+    "_udp": [
+        "run_batch",
+        "prepare_batch",
+        "answer_chunk",
+        "finish_chunk",
+        "send_chunk",
+        "run_turn",
+        "poll_turns",
+        "read_control",
+        "refresh_tables",
+        "to_control",
+    ],
     "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "restart_ids", "find_payload", "learn_departure"],
     "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
 }
@@ -412,8 +420,11 @@ def test_the_packet_path_has_no_python_interaction(module: str) -> None:
     """The generated C of every function of the packet path calls nothing of the interpreter."""
     source = (Path(ntpd_fast.__file__).parent / f"{module}.c").read_text()
     for name in NOGIL[module]:
-        found = re.search(rf"^static [^;{{]*__pyx_f_9ntpd_fast_\d+{module}_{name}\([^;{{]*\) {{\n(.*?)^}}", source,
-                          re.MULTILINE | re.DOTALL)
+        found = re.search(
+            rf"^static [^;{{]*__pyx_f_9ntpd_fast_\d+{module}_{name}\([^;{{]*\) {{\n(.*?)^}}",
+            source,
+            re.MULTILINE | re.DOTALL,
+        )
         assert found, name
         calls = set(re.findall(r"\b(Py[A-Z_]\w+|__Pyx_\w+|__pyx_pw_\w+)\s*\(", found.group(1)))
         assert not calls - {"__Pyx_RefNannyDeclarations"}, (name, calls)

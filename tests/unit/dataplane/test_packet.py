@@ -50,7 +50,16 @@ def ask(server: PacketServer, request: bytes, *, rx_ns: int = T0, tx_ns: int = T
 
 
 FIELDS = (
-    "first", "stratum", "poll", "precision", "root_delay", "root_dispersion", "refid", "reference", "origin", "receive",
+    "first",
+    "stratum",
+    "poll",
+    "precision",
+    "root_delay",
+    "root_dispersion",
+    "refid",
+    "reference",
+    "origin",
+    "receive",
     "transmit",
 )
 
@@ -134,8 +143,16 @@ def test_unsynchronised_answers_say_so() -> None:
 
 
 SYNCED = ReferencePage(
-    synchronised=True, leap=1, stratum=3, refid=0xC0000201, ref_time_ns=T0 - 100 * 10**9, root_delay_s=0.01,
-    root_dispersion_s=0.001, dispersion_rate=2e-6, precision=-25, local_stratum=8,
+    synchronised=True,
+    leap=1,
+    stratum=3,
+    refid=0xC0000201,
+    ref_time_ns=T0 - 100 * 10**9,
+    root_delay_s=0.01,
+    root_dispersion_s=0.001,
+    dispersion_rate=2e-6,
+    precision=-25,
+    local_stratum=8,
 )
 
 
@@ -163,8 +180,8 @@ def is_local(page: ReferencePage, rx_ns: int = T0) -> bool:
 def test_local_mode_waits_for_its_conditions() -> None:
     local = {"local": True, "local_activated": True}
     assert not is_local(replaced(**local))
-    assert is_local(replaced(**local, root_delay_s=2.1))        # distance above 1 s
-    assert not is_local(replaced(local=True, root_delay_s=2.1))     # not activated
+    assert is_local(replaced(**local, root_delay_s=2.1))  # distance above 1 s
+    assert not is_local(replaced(local=True, root_delay_s=2.1))  # not activated
     assert not is_local(replaced(**local, root_delay_s=2.1, local_distance_s=5.0))
     assert not is_local(replaced(**local, root_delay_s=2.1, local_wait_sync_s=101.0))
     assert is_local(replaced(**local, root_delay_s=2.1, local_wait_sync_s=99.0))
@@ -307,7 +324,9 @@ def test_recorded_outcomes(case: dict[str, Any]) -> None:
     got = fields(answer)
     assert len(answer) == case["resp_len"]
     assert (got["first"] >> 6, got["first"] >> 3 & 7, got["first"] & 7) == (
-        case["resp_leap"], case["resp_version"], case["resp_mode"],
+        case["resp_leap"],
+        case["resp_version"],
+        case["resp_mode"],
     )
     assert got["stratum"] == case["resp_stratum"]
     assert got["poll"] == case["resp_poll"]
@@ -372,10 +391,10 @@ def test_the_recorded_interleaved_sequence(first: int) -> None:
     kind, r1 = client.ask(0)
     assert kind == "B"
     kind, r2 = client.ask(r1["receive"])
-    assert kind == "B"      # what was not saved cannot be sent
+    assert kind == "B"  # what was not saved cannot be sent
     kind, r3 = client.ask(r2["receive"])
     assert kind == "I"
-    assert client.ask(r2["receive"])[0] == "B"      # used up
+    assert client.ask(r2["receive"])[0] == "B"  # used up
     kind, r4 = client.ask(r3["receive"])
     assert kind == "I"
     assert client.ask(r4["receive"], receive=5, transmit=5)[0] == "B"
@@ -409,7 +428,7 @@ def test_a_kernel_stamp_replaces_the_daemons() -> None:
     assert server.late_stamp(answer["receive"], later_ns)
     client.sent[answer["receive"]] = later_ns
     assert client.ask(answer["receive"])[0] == "I"
-    assert not server.late_stamp(answer["receive"] + 2, later_ns)     # nobody's
+    assert not server.late_stamp(answer["receive"] + 2, later_ns)  # nobody's
 
 
 def test_the_rate_limit_drops_and_kisses() -> None:

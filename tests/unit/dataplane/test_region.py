@@ -92,7 +92,7 @@ def test_readers_see_no_torn_page_while_a_writer_is_killed_again_and_again() -> 
 def test_only_the_owner_can_write() -> None:
     shared = Shared.create(PLAN)
     with pytest.raises(OSError, match="map"):
-        Mapping(shared.control_fd, 4096, True)      # sealed: the first writable mapping stays the only one
+        Mapping(shared.control_fd, 4096, True)  # sealed: the first writable mapping stays the only one
     pid = os.fork()
     if pid == 0:
         shared.enter_worker(1)
@@ -135,7 +135,7 @@ def test_a_copy_that_a_worker_reads_is_not_overwritten() -> None:
     for _ in range(3):
         shared.write_table("access", b"x")
     with pytest.raises(BlockingIOError):
-        shared.control.write_table("access", b"y", [1])     # version 4 goes where version 1 was
+        shared.control.write_table("access", b"y", [1])  # version 4 goes where version 1 was
     assert shared.control.write_table("access", b"y", [2, 3]) == 4
 
 

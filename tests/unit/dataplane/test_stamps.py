@@ -27,8 +27,11 @@ FRAMES = {
     "two vlan tags": ETHERNET + b"\x81\x00\x00\x05\x81\x00\x00\x06\x08\x00" + IPV4 + UDP + PACKET,
     "ipv6": ETHERNET + b"\x86\xdd" + IPV6 + UDP + PACKET,
     "ipv6 hop by hop": ETHERNET + b"\x86\xdd" + ipv6(0, bytes([17, 1]) + bytes(14)) + UDP + PACKET,
-    "ipv6 routing and options": ETHERNET + b"\x86\xdd" + ipv6(43, bytes([60, 0]) + bytes(6) + bytes([17, 0]) + bytes(6))
-    + UDP + PACKET,
+    "ipv6 routing and options": ETHERNET
+    + b"\x86\xdd"
+    + ipv6(43, bytes([60, 0]) + bytes(6) + bytes([17, 0]) + bytes(6))
+    + UDP
+    + PACKET,
     "ipv6 first fragment": ETHERNET + b"\x86\xdd" + ipv6(44, bytes([17]) + bytes(7)) + UDP + PACKET,
     "ipv6 authentication": ETHERNET + b"\x86\xdd" + ipv6(51, bytes([17, 4]) + bytes(22)) + UDP + PACKET,
 }

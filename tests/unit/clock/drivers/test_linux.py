@@ -31,9 +31,7 @@ NEW_YEAR_2017_S = calendar.timegm((2017, 1, 1, 0, 0, 0))
 
 
 def drive(machine: Machine, *, rtcsync: bool = True, release: str = KERNEL_RELEASE) -> LinuxDriver:
-    return LinuxDriver(
-        machine.log, rtcsync=rtcsync, adjtimex=machine.kernel.adjtimex, user_hz=USER_HZ, release=release
-    )
+    return LinuxDriver(machine.log, rtcsync=rtcsync, adjtimex=machine.kernel.adjtimex, user_hz=USER_HZ, release=release)
 
 
 @pytest.fixture
