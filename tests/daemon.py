@@ -55,7 +55,8 @@ class Daemon:
     def chronyc(self, *words: str, host: str | None = None) -> str:
         """What the real chronyc prints on the daemon's socket (or over UDP to `host`); its status must be 0."""
         where = ["-h", self.socket] if host is None else ["-h", host, "-p", str(self.cmdport)]
-        done = subprocess.run(["chronyc", "-n", *where, *words], capture_output=True, text=True, timeout=20, check=False)
+        command = ["chronyc", "-n", *where, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 0, (words, done.stdout, done.stderr, self.log)
         return done.stdout
 

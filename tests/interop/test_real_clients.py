@@ -90,7 +90,8 @@ def test_tshark_decodes_our_answers_without_complaint(tmp_path: Path) -> None:
             return json.loads(decoded.stdout)
 
     packets = in_network_namespace(in_namespace)
-    answers = [packet["_source"]["layers"] for packet in packets if packet["_source"]["layers"]["ntp.flags.mode"] == ["4"]]
+    layers_of = [packet["_source"]["layers"] for packet in packets]
+    answers = [layers for layers in layers_of if layers["ntp.flags.mode"] == ["4"]]
     assert len(answers) >= 4
     for layers in answers:
         assert "_ws.malformed" not in layers
