@@ -71,7 +71,7 @@ class NtpSource:
         *,
         address: IPAddress | None,
     ) -> None:
-        """`number` identifies a source whose address is not known yet."""
+        """`number` identifies a source whose address is not known at first; 0 for others."""
         self.number = number
         self.config = config
         self.association = association

@@ -135,6 +135,8 @@ class Selector:
         # a source was followed at the last selection that could follow one
         self._following = False
         self._loss_reported = False
+        self._options_stale = False
+        """Sources have come or gone since the effective options were worked out."""
 
     @property
     def sources(self) -> Sequence[SelectableSource]:
@@ -149,13 +151,18 @@ class Selector:
     def add(self, source: SelectableSource) -> None:
         """Let a source take part."""
         self._sources.append(source)
-        self.apply_auth_mode()
+        self._options_stale = True
 
     def remove(self, source: SelectableSource, now_ns: int) -> None:
         """Forget a source and select again."""
-        self._sources.remove(source)
-        self.apply_auth_mode()
-        if self._selected is source:
+        self.remove_all([source], now_ns)
+
+    def remove_all(self, sources: Sequence[SelectableSource], now_ns: int) -> None:
+        """Forget several sources and select again, once."""
+        gone = {id(source) for source in sources}
+        self._sources = [source for source in self._sources if id(source) not in gone]
+        self._options_stale = True
+        if self._selected is not None and id(self._selected) in gone:
             self._selected = None
         self.select(now_ns)
 
@@ -180,7 +187,11 @@ class Selector:
         self.options = replace(self.options, orphan_stratum=stratum)
 
     def apply_auth_mode(self) -> None:
-        """Work out the effective options; called when the set of sources or their options change."""
+        """Work out the effective options; called when configured options have changed.
+
+        When sources come or go it waits for the next selection or report: thousands may come together.
+        """
+        self._options_stale = False
         counted = [
             source
             for source in self._sources
@@ -203,6 +214,8 @@ class Selector:
 
     def report(self, source: SelectableSource) -> SelectReport:
         """The `selectdata` line of a source, as of the last selection."""
+        if self._options_stale:
+            self.apply_auth_mode()
         data = source.data
         return SelectReport(
             state=source.state,
@@ -225,6 +238,8 @@ class Selector:
             self._count_bad_updates(updated)
 
     def _select(self, now_ns: int, updated: SelectableSource | None) -> None:
+        if self._options_stale:
+            self.apply_auth_mode()
         if not self._sources:
             self._lose(SelectionEvent(SelectionEventKind.NO_SOURCES))
             return

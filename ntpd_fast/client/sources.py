@@ -325,12 +325,13 @@ class Sources:
             symmetric=config.kind is ConfiguredKind.PEER,
             is_selected=lambda: self.selector.selected is selectable,
         )
-        source = NtpSource(
-            self._next_number, config, association, self, self._scheduler, self._transport, address=address
-        )
+        number = 0
+        if address is None:
+            number = self._next_number
+            self._next_number += 1
+        source = NtpSource(number, config, association, self, self._scheduler, self._transport, address=address)
         if port is not None:
             source.port = port
-        self._next_number += 1
         self._ntp.append(source)
         self._by_selectable[id(selectable)] = source
         if address is not None:
@@ -361,14 +362,16 @@ class Sources:
         if first and self._started:
             source.start(now)
 
-    def remove(self, source: NtpSource) -> None:
-        """Forget a source."""
-        source.close()
-        self._ntp.remove(source)
-        del self._by_selectable[id(source.selectable)]
-        if source.address is not None:
-            del self._by_address[source.address]
-        self.selector.remove(source.selectable, self.now().cooked_ns)
+    def remove(self, *removed: NtpSource) -> None:
+        """Forget sources, and select again once."""
+        gone = {id(source) for source in removed}
+        self._ntp = [source for source in self._ntp if id(source) not in gone]
+        for source in removed:
+            source.close()
+            del self._by_selectable[id(source.selectable)]
+            if source.address is not None:
+                del self._by_address[source.address]
+        self.selector.remove_all([source.selectable for source in removed], self.now().cooked_ns)
 
     def add_refclock(self, selectable: SelectableSource, config: RefclockConfig) -> None:
         """Let a reference clock take part in the selection."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from ntpd_fast.client.names import InvalidAddressError, InvalidNameError
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import IPAddress, ntp64_to_ns
 from ntpd_fast.client.source import SelectOption
@@ -272,6 +273,10 @@ class SourceBackend:
             raise CommandFailed(Status.SOURCE_ALREADY_KNOWN) from None
         except TooManySourcesError:
             raise CommandFailed(Status.TOO_MANY_SOURCES) from None
+        except InvalidNameError:
+            raise CommandFailed(Status.INVALID_NAME) from None
+        except InvalidAddressError:
+            raise CommandFailed(Status.INVALID_ADDRESS_FAMILY) from None
 
     def delete_source(self, address: Address) -> None:
         self._names.remove(self._find(address))

@@ -141,6 +141,9 @@ class TimerQueue:
         self._armed = 0
         self._class_deadlines: dict[TimerClass, list[int]] = {c: [] for c in TimerClass}
         self._class_dispatched: dict[TimerClass, int] = {}
+        # by class, until a timer leaves it: a separation, and from when to when there is no room for it;
+        # thousands that are armed for about the same time don't each have to pass all the others
+        self._class_last: dict[TimerClass, tuple[int, int, int]] = {}
 
     def __len__(self) -> int:
         return self._armed
@@ -216,11 +219,16 @@ class TimerQueue:
         if timer.timer_class is not None:
             deadlines = self._class_deadlines[timer.timer_class]
             del deadlines[bisect_left(deadlines, timer.deadline_ns)]
+            self._class_last.pop(timer.timer_class, None)
 
     def _separate(self, deadline_ns: int, timer_class: TimerClass, separation_ns: int) -> int:
         last_ns = self._class_dispatched.get(timer_class)
         if last_ns is not None:
             deadline_ns = max(deadline_ns, last_ns + separation_ns)
+        wanted_ns = deadline_ns
+        last = self._class_last.get(timer_class)
+        if last is not None and last[0] == separation_ns and last[1] <= wanted_ns <= last[2]:
+            _, wanted_ns, deadline_ns = last
         deadlines = self._class_deadlines[timer_class]
         for queued_ns in itertools.islice(
             deadlines, bisect_left(deadlines, deadline_ns - separation_ns + 1), None
@@ -228,6 +236,7 @@ class TimerQueue:
             if queued_ns >= deadline_ns + separation_ns:
                 break
             deadline_ns = queued_ns + separation_ns
+        self._class_last[timer_class] = (separation_ns, wanted_ns, deadline_ns)
         return deadline_ns
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import uvloop
 from ntpd_fast.system.timers import (
     NS_PER_S,
     AsyncioScheduler,
+    QueuedTimer,
     SchedulingRunawayError,
     TimerClass,
     TimerQueue,
@@ -101,6 +103,29 @@ def test_a_class_keeps_its_separation_from_queued_and_dispatched_timers(seed: in
         queue.run_due(clock)
     assert len(dispatched) == 300
     assert min(b - a for a, b in itertools.pairwise(dispatched)) >= 200_000_000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_timer_gets_the_first_place_with_room(seed: int) -> None:
+    rng = random.Random(seed)
+    queue = TimerQueue(rng)
+    armed: list[QueuedTimer] = []
+    for _ in range(400):
+        delay_s = rng.choice((0.2, rng.uniform(0, 5)))
+        separation_s = rng.choice((0.1, 0.1, 0.1, 0.03))
+        timer = queue.add(0, delay_s, noop, timer_class=TimerClass.NTP_CLIENT, separation_s=separation_s)
+        taken = [other.deadline_ns for other in armed]
+        separation_ns = round(separation_s * 1e9)
+        wanted_ns = math.ceil(delay_s * 1e9)
+        places = [wanted_ns, *(other_ns + separation_ns for other_ns in taken)]
+        assert timer.deadline_ns == min(
+            place_ns
+            for place_ns in places
+            if place_ns >= wanted_ns and all(abs(place_ns - other_ns) >= separation_ns for other_ns in taken)
+        )
+        armed.append(timer)
+        if rng.random() < 0.1:
+            armed.pop(rng.randrange(len(armed))).cancel()
 
 
 def test_a_timer_that_rearms_without_time_passing_is_stopped() -> None:

@@ -1,0 +1,696 @@
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+
+from ntpd_fast.client.names import MAX_LOOKUPS, MAX_TOLD, InvalidAddressError, InvalidNameError, Names
+from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.sources import MAX_SOURCES, AlreadyInUseError, Sources, TooManySourcesError, key_authenticators
+from ntpd_fast.client.transport import Receiver
+from ntpd_fast.clock.reference import Reference, ReferenceOptions
+from ntpd_fast.config.loader import parse_lines
+from ntpd_fast.config.model import SourceConfig
+from ntpd_fast.config.sources import SourceFiles
+from ntpd_fast.system.messages import Severity
+from tests.sim.machine import Machine
+from tests.sim.resolver import SimResolver
+from tests.sim.world import World
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+def configs(*lines: str) -> tuple[SourceConfig, ...]:
+    return parse_lines(lines).sources
+
+
+def config(line: str) -> SourceConfig:
+    (only,) = configs(line)
+    return only
+
+
+class NoNetwork:
+    """A transport over which nothing can be sent, with routes that may be missing."""
+
+    def __init__(self) -> None:
+        self.unreachable: set[str] = set()
+
+    def open(
+        self, address: IPv4Address | IPv6Address, port: int, receiver: Receiver, *, symmetric: bool
+    ) -> None:
+        return None
+
+    def can_reach(self, address: IPv4Address | IPv6Address, port: int) -> bool:
+        return str(address) not in self.unreachable
+
+
+class Daemon:
+    """Names over real sources, on a simulated machine and with scripted names."""
+
+    def __init__(self, *lines: str, refresh_s: float = 0.0, seed: int = 1) -> None:
+        self.world = World(seed)
+        self.machine = Machine(self.world)
+        clock = self.machine.boot()
+        log = self.machine.log
+        rng = random.Random(seed)
+        reference = Reference(clock, ReferenceOptions(), log=log, random=rng)
+        self.network = NoNetwork()
+        self.sources = Sources(
+            clock,
+            reference,
+            self.network,
+            parse_lines([]),
+            log=log,
+            random=rng,
+            authenticators=key_authenticators({}, log),
+        )
+        self.resolver = SimResolver(self.world)
+        self.files = SourceFiles((), ())
+        self.names = Names(
+            self.sources,
+            self.resolver,
+            clock.scheduler,
+            can_reach=self.network.can_reach,
+            refresh_s=refresh_s,
+            log=log,
+            random=rng,
+            read_dirs=lambda directories: self.files,
+        )
+        self.configured = configs(*lines)
+
+    def start(self, run_s: float = 1.0) -> Daemon:
+        self.names.start(self.configured)
+        self.world.run(run_s)
+        return self
+
+    def put_files(self, *lines: str, notes: tuple[str, ...] = ()) -> None:
+        self.files = SourceFiles(configs(*lines), notes)
+
+    @property
+    def shown(self) -> list[str]:
+        return [source.text for source in self.sources.ntp_sources]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [source.text for source in self.sources.ntp_sources if source.address is not None]
+
+    def source(self, text: str) -> NtpSource:
+        (found,) = (source for source in self.sources.ntp_sources if source.text == text)
+        return found
+
+    def confirm(self, text: str) -> None:
+        hook = self.sources.hooks.confirmed
+        assert hook is not None
+        hook(self.source(text))
+
+    def complain(self, text: str) -> None:
+        hook = self.sources.hooks.wants_replacement
+        assert hook is not None
+        hook(self.source(text))
+
+    def lines(self, part: str = "") -> list[str]:
+        return self.machine.lines(part)
+
+
+def test_literal_address_is_used_directly() -> None:
+    daemon = Daemon("server 10.0.0.1 port 1123", "peer 2001:db8::1").start()
+    assert daemon.shown == ["10.0.0.1", "2001:db8::1"]
+    assert daemon.source("10.0.0.1").port == 1123
+    assert daemon.source("2001:db8::1").is_peer
+    assert daemon.resolver.asked == []
+    assert daemon.lines() == []
+
+
+def test_name_shows_a_number_until_it_is_resolved() -> None:
+    daemon = Daemon("server 10.0.0.9", "server a.example", "server b.example")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.names.start(daemon.configured)
+    assert daemon.shown == ["10.0.0.9", "ID#0000000001", "ID#0000000002"]
+    assert daemon.sources.activity().unresolved == 2
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.9", "10.0.0.1", "ID#0000000002"]
+    assert daemon.source("10.0.0.1").config.name == "a.example"
+
+
+def test_unresolved_name_is_asked_for_ever_more_rarely() -> None:
+    daemon = Daemon("server a.example").start(11_000.0)
+    times = daemon.resolver.times("a.example")
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits == pytest.approx([28, 56, 112, 224, 448, 896, 1792, 3584, 3584], abs=0.1)
+    assert daemon.lines() == ["No address for a.example yet : Name or service not known"]
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.world.run(HOUR_S)
+    assert daemon.shown == ["10.0.0.1"]
+    daemon.world.run(DAY_S)
+    assert len(daemon.resolver.asked) == len(times) + 1
+
+
+def test_going_online_asks_at_once_and_starts_the_waits_afresh() -> None:
+    daemon = Daemon("server a.example").start(1000.0)
+    before = len(daemon.resolver.asked)
+    daemon.names.resolve_now()
+    daemon.names.resolve_now()
+    daemon.world.run(40.0)
+    times = daemon.resolver.times("a.example")[before:]
+    assert times == pytest.approx([1000.0, 1028.0], abs=0.1)
+
+
+def test_impossible_name_is_dropped_with_a_warning() -> None:
+    daemon = Daemon("server a..b", "pool c..d", "server ok.example")
+    daemon.resolver.set_impossible("a..b")
+    daemon.resolver.set_impossible("c..d")
+    daemon.resolver.set("ok.example", "10.0.0.1")
+    daemon.start()
+    assert daemon.shown == ["10.0.0.1"]
+    assert sorted(daemon.lines("Invalid")) == ["Invalid host a..b", "Invalid host c..d"]
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [("", "2001:db8::1"), ("ipv4", "10.0.0.1"), ("ipv6", "2001:db8::1")]
+)
+def test_family_option_chooses_among_the_addresses(option: str, expected: str) -> None:
+    daemon = Daemon(f"server a.example {option}")
+    daemon.resolver.set("a.example", "2001:db8::1", "10.0.0.1")
+    assert daemon.start().shown == [expected]
+
+
+def test_name_without_an_address_of_the_family_is_told_and_asked_for_again() -> None:
+    daemon = Daemon("server a.example ipv6")
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.start()
+    assert daemon.lines() == ["No address for a.example yet : No IPv6 address"]
+    daemon.resolver.set("a.example", "10.0.0.1", "2001:db8::1")
+    daemon.world.run(30.0)
+    assert daemon.shown == ["2001:db8::1"]
+
+
+def test_literal_of_the_other_family_cannot_be_added() -> None:
+    daemon = Daemon().start()
+    with pytest.raises(InvalidAddressError):
+        daemon.names.add(config("server 10.0.0.1 ipv6"))
+    assert daemon.shown == []
+
+
+def test_names_that_no_host_has_cannot_be_added() -> None:
+    daemon = Daemon("server fóo.example", "server " + "a." * 130).start()
+    with pytest.raises(InvalidNameError):
+        daemon.names.add(config("server fóo.example"))
+    assert daemon.shown == []
+    assert daemon.lines() == ["Could not add source fóo.example", f"Could not add source {'a.' * 130}"]
+
+
+def test_addresses_without_a_route_are_passed_over() -> None:
+    daemon = Daemon("server a.example")
+    daemon.resolver.set("a.example", "2001:db8::1", "10.0.0.1")
+    daemon.network.unreachable = {"2001:db8::1"}
+    assert daemon.start().shown == ["10.0.0.1"]
+
+
+def test_name_is_tried_again_when_there_was_no_route() -> None:
+    daemon = Daemon("server a.example")
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.network.unreachable = {"10.0.0.1"}
+    daemon.start()
+    assert daemon.lines() == ["No address for a.example yet : No route"]
+    daemon.network.unreachable = set()
+    daemon.world.run(30.0)
+    assert daemon.shown == ["10.0.0.1"]
+
+
+def test_two_names_of_one_address_are_one_source() -> None:
+    daemon = Daemon("server a.example", "server b.example", "server c.example")
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.resolver.set("b.example", "10.0.0.1")
+    daemon.resolver.set("c.example", "10.0.0.1", "10.0.0.3")
+    daemon.start()
+    assert daemon.shown == ["10.0.0.1", "ID#0000000002", "10.0.0.3"]
+    assert daemon.lines() == ["No address for b.example yet : Already in use"]
+    daemon.names.remove(daemon.source("10.0.0.1"))
+    daemon.world.run(30.0)
+    assert sorted(daemon.shown) == ["10.0.0.1", "10.0.0.3"]
+
+
+def test_same_address_twice_in_the_main_configuration() -> None:
+    daemon = Daemon("server 10.0.0.1", "peer 10.0.0.1 port 1123").start()
+    assert daemon.shown == ["10.0.0.1"]
+    assert daemon.lines() == ["Could not add source 10.0.0.1"]
+
+
+@pytest.mark.parametrize(("maxsources", "slots"), [(1, 2), (2, 4), (4, 8), (8, 16), (16, 16)])
+def test_pool_tries_twice_as_many_addresses_as_it_wants(maxsources: int, slots: int) -> None:
+    daemon = Daemon(f"pool p.example maxsources {maxsources}")
+    answer = [f"10.0.0.{i}" for i in range(1, 17)]
+    daemon.resolver.set("p.example", *answer)
+    assert daemon.start().shown == answer[:slots]
+
+
+def test_pool_keeps_the_first_that_answer() -> None:
+    daemon = Daemon("pool p.example maxsources 2")
+    daemon.resolver.set("p.example", *(f"10.0.0.{i}" for i in range(1, 5)))
+    daemon.start()
+    daemon.confirm("10.0.0.3")
+    daemon.confirm("10.0.0.3")
+    assert len(daemon.shown) == 4
+    daemon.confirm("10.0.0.2")
+    assert daemon.shown == ["10.0.0.2", "10.0.0.3"]
+    assert daemon.lines() == []
+    daemon.world.run(DAY_S)
+    assert len(daemon.resolver.asked) == 1
+
+
+def test_pool_asks_again_until_it_has_enough() -> None:
+    daemon = Daemon("pool p.example maxsources 4")
+    daemon.resolver.set("p.example", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    daemon.start()
+    assert daemon.addresses == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert len(daemon.shown) == 8
+    daemon.resolver.set("p.example", "10.0.0.3", "10.0.0.4", "10.0.0.5")
+    daemon.world.run(30.0)
+    assert daemon.addresses == [f"10.0.0.{i}" for i in range(1, 6)]
+    for i in (1, 2, 3, 4):
+        daemon.confirm(f"10.0.0.{i}")
+    assert daemon.shown == ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+    asked = len(daemon.resolver.asked)
+    daemon.world.run(DAY_S)
+    assert len(daemon.resolver.asked) == asked
+
+
+def test_pool_of_a_literal_address_is_one_server() -> None:
+    daemon = Daemon("pool 10.0.0.1").start()
+    assert daemon.shown == ["10.0.0.1"]
+    daemon.confirm("10.0.0.1")
+    assert daemon.shown == ["10.0.0.1"]
+
+
+def test_two_pools_share_no_address() -> None:
+    daemon = Daemon("pool p.example maxsources 2", "pool q.example maxsources 2")
+    daemon.resolver.set("p.example", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+    daemon.resolver.set("q.example", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+    daemon.start()
+    assert sorted(daemon.addresses) == ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+
+
+def test_bad_source_gets_another_address_of_its_name() -> None:
+    daemon = Daemon("server a.example")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.start()
+    daemon.complain("10.0.0.1")
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.2"]
+    assert daemon.lines() == ["Source 10.0.0.1 replaced with 10.0.0.2 (a.example)"]
+
+
+def test_configured_port_comes_back_with_a_replacement() -> None:
+    daemon = Daemon("server a.example port 1123")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.start()
+    assert daemon.names.change_address(daemon.source("10.0.0.1"), ip_address("10.0.0.1"), 2000)
+    daemon.complain("10.0.0.1")
+    daemon.world.run(1.0)
+    assert daemon.source("10.0.0.2").port == 1123
+
+
+def test_source_given_by_address_is_never_replaced() -> None:
+    daemon = Daemon("server 10.0.0.1").start()
+    daemon.complain("10.0.0.1")
+    daemon.world.run(DAY_S)
+    assert daemon.shown == ["10.0.0.1"]
+    assert daemon.resolver.asked == []
+
+
+def test_source_stays_where_its_name_has_no_other_address() -> None:
+    daemon = Daemon("server a.example", "server b.example")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.resolver.set("b.example", "10.0.0.2")
+    daemon.start()
+    daemon.complain("10.0.0.1")
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.1", "10.0.0.2"]
+    assert len(daemon.resolver.times("a.example")) == 2
+
+
+def test_failing_name_system_keeps_the_source() -> None:
+    daemon = Daemon("server a.example")
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.start()
+    daemon.resolver.forget("a.example")
+    daemon.complain("10.0.0.1")
+    daemon.world.run(1.0)
+    daemon.resolver.set_impossible("a.example")
+    daemon.names.refresh()
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.1"]
+    assert daemon.lines() == []
+
+
+def test_replacements_keep_a_random_distance() -> None:
+    waits = []
+    for seed in range(40):
+        daemon = Daemon("pool p.example maxsources 8", seed=seed)
+        daemon.resolver.set("p.example", *(f"10.0.0.{i}" for i in range(1, 64)))
+        daemon.start()
+        started = daemon.world.now_ns
+        daemon.complain("10.0.0.1")
+        daemon.world.run(1.0)
+        assert len(daemon.lines("replaced")) == 1
+        while len(daemon.lines("replaced")) == 1:
+            daemon.complain("10.0.0.2")
+            daemon.world.run(4.0)
+        waits.append((daemon.world.now_ns - started) / 1e9)
+    assert max(waits) <= 3584 + 10
+    assert 1792 * 0.7 < sum(waits) / len(waits) < 1792 * 1.3
+
+
+def test_replacement_begins_at_a_random_place_of_the_answer() -> None:
+    chosen = set()
+    for seed in range(30):
+        daemon = Daemon("server a.example", seed=seed)
+        daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+        daemon.start()
+        assert daemon.shown == ["10.0.0.1"]
+        daemon.complain("10.0.0.1")
+        daemon.world.run(1.0)
+        chosen |= set(daemon.shown)
+    assert chosen == {"10.0.0.2", "10.0.0.3", "10.0.0.4"}
+
+
+def test_replaced_member_of_a_complete_pool_is_on_probation() -> None:
+    daemon = Daemon("pool p.example maxsources 2")
+    daemon.resolver.set("p.example", *(f"10.0.0.{i}" for i in range(1, 5)))
+    daemon.start()
+    daemon.confirm("10.0.0.1")
+    daemon.confirm("10.0.0.2")
+    daemon.resolver.set("p.example", "10.0.0.2", "10.0.0.7")
+    daemon.complain("10.0.0.1")
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.7", "10.0.0.2"]
+    daemon.confirm("10.0.0.2")
+    assert daemon.shown == ["10.0.0.7", "10.0.0.2"]
+    daemon.confirm("10.0.0.7")
+    assert daemon.shown == ["10.0.0.7", "10.0.0.2"]
+
+
+def test_source_removed_during_the_lookup_for_its_replacement() -> None:
+    daemon = Daemon("server a.example", "server b.example")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.resolver.set("b.example", "10.0.0.9")
+    daemon.start()
+    daemon.complain("10.0.0.1")
+    daemon.names.remove(daemon.source("10.0.0.1"))
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.9"]
+    assert daemon.lines() == ["Removed source 10.0.0.1 (a.example)"]
+
+
+def test_refresh_replaces_what_is_no_longer_listed() -> None:
+    daemon = Daemon("server a.example", "server b.example", "server 10.0.0.3", refresh_s=DAY_S)
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.11")
+    daemon.resolver.set("b.example", "10.0.0.2")
+    daemon.start()
+    daemon.resolver.set("a.example", "10.0.0.12", "10.0.0.1")
+    daemon.resolver.set("b.example", "10.0.0.22")
+    for _ in range(5 * 24):
+        daemon.world.run(HOUR_S)
+        daemon.confirm("10.0.0.3")
+    # one name a day, the one that was not looked at for longest
+    assert [name for _, name in daemon.resolver.asked[2:]] == ["a.example", "b.example"] * 2 + ["a.example"]
+    assert daemon.shown == ["10.0.0.1", "10.0.0.22", "10.0.0.3"]
+    assert daemon.lines() == ["Source 10.0.0.2 replaced with 10.0.0.22 (b.example)"]
+
+
+def test_refresh_of_zero_never_asks_again() -> None:
+    daemon = Daemon("server a.example", refresh_s=0.0)
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.start()
+    for _ in range(40):
+        daemon.world.run(DAY_S)
+        daemon.confirm("10.0.0.1")
+    assert len(daemon.resolver.asked) == 1
+
+
+def test_refresh_command_asks_for_all_names_at_once() -> None:
+    daemon = Daemon("pool p.example maxsources 2", "server a.example", "server 10.0.0.9")
+    daemon.resolver.set("p.example", *(f"10.0.1.{i}" for i in range(1, 5)))
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.start()
+    daemon.resolver.set("p.example", "10.0.1.3", "10.0.1.5")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.names.refresh()
+    daemon.world.run(1.0)
+    assert sorted(daemon.resolver.asked[2:]) == [(1.0, "a.example"), (1.0, "p.example")]
+    # three addresses have vanished and one is new: two sources stay with what they have
+    assert daemon.shown == ["10.0.1.5", "10.0.1.2", "10.0.1.3", "10.0.1.4", "10.0.0.1", "10.0.0.9"]
+    assert daemon.lines() == ["Source 10.0.1.1 replaced with 10.0.1.5 (p.example)"]
+
+
+def test_add_and_remove_at_run_time() -> None:
+    daemon = Daemon().start()
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.resolver.set("p.example", "10.0.0.5")
+    daemon.names.add(config("server a.example"))
+    daemon.names.add(config("server 10.0.0.2"))
+    daemon.names.add(config("pool p.example maxsources 1"))
+    with pytest.raises(AlreadyInUseError):
+        daemon.names.add(config("server 10.0.0.2 iburst"))
+    daemon.world.run(1.0)
+    daemon.names.remove(daemon.source("10.0.0.1"))
+    daemon.names.remove(daemon.source("10.0.0.2"))
+    daemon.names.remove(daemon.source("10.0.0.5"))
+    daemon.names.remove(daemon.source("ID#0000000003"))
+    assert daemon.shown == []
+    assert daemon.lines() == [
+        "Added source ID#0000000001 (a.example)",
+        "Added source 10.0.0.2",
+        "Added pool p.example",
+        "Removed source 10.0.0.1 (a.example)",
+        "Removed source 10.0.0.2",
+        "Removed source 10.0.0.5 (p.example)",
+        "Removed source ID#0000000003 (p.example)",
+    ]
+    asked = len(daemon.resolver.asked)
+    daemon.world.run(DAY_S)
+    assert len(daemon.resolver.asked) == asked
+
+
+def test_address_from_key_establishment() -> None:
+    daemon = Daemon("server a.example", "server 10.0.0.9")
+    daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
+    daemon.start()
+    named, literal = daemon.source("10.0.0.1"), daemon.source("10.0.0.9")
+    assert daemon.names.change_address(named, ip_address("10.0.0.1"), 123)
+    assert not daemon.names.change_address(named, ip_address("10.0.0.9"), 123)
+    assert daemon.names.change_address(named, ip_address("10.0.0.1"), 1123)
+    assert daemon.names.change_address(named, ip_address("10.0.0.4"), 1123)
+    assert daemon.names.change_address(literal, ip_address("10.0.0.8"), 123)
+    assert (named.text, named.port) == ("10.0.0.4", 1123)
+    assert daemon.lines() == [
+        "Source 10.0.0.1 (a.example) changed port to 1123",
+        "Source 10.0.0.1 changed to 10.0.0.4 (a.example)",
+        "Source 10.0.0.9 changed to 10.0.0.8 (10.0.0.9)",
+    ]
+    # the name still stands for the server that was asked for keys: nothing to refresh
+    daemon.names.refresh()
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.4", "10.0.0.8"]
+
+
+def test_literal_that_keys_led_astray_returns_to_its_own_address() -> None:
+    daemon = Daemon("server 10.0.0.9").start()
+    assert daemon.names.change_address(daemon.source("10.0.0.9"), ip_address("10.0.0.8"), 123)
+    daemon.complain("10.0.0.8")
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.9"]
+    assert daemon.lines("replaced") == ["Source 10.0.0.8 replaced with 10.0.0.9 (10.0.0.9)"]
+
+
+def test_reload_keeps_equal_sources_and_follows_the_others() -> None:
+    daemon = Daemon("server 10.0.0.9")
+    daemon.resolver.set("p.example", "10.0.1.1")
+    daemon.put_files("server 10.0.0.1", "server 10.0.0.2 iburst", "pool p.example maxsources 1")
+    daemon.start()
+    kept = daemon.source("10.0.0.1")
+    daemon.machine.logged.clear()
+    daemon.put_files("server 10.0.0.2", "server 10.0.0.1", "server 10.0.0.3")
+    daemon.names.reload()
+    assert daemon.source("10.0.0.1") is kept
+    assert daemon.shown == ["10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert daemon.lines() == [
+        "Removed source 10.0.0.2",
+        "Removed pool p.example",
+        "Added source 10.0.0.2",
+        "Added source 10.0.0.3",
+    ]
+    daemon.names.reload()
+    assert len(daemon.lines()) == 4
+
+
+def test_reload_before_the_start_is_ignored() -> None:
+    daemon = Daemon()
+    daemon.put_files("server 10.0.0.1")
+    daemon.names.reload()
+    assert daemon.shown == []
+    assert daemon.start().shown == ["10.0.0.1"]
+
+
+def test_what_cannot_be_added_is_told_once_over_reloads() -> None:
+    daemon = Daemon("server 10.0.0.1")
+    daemon.put_files("server 10.0.0.1 iburst", "server fóo.example", notes=("Ignored line: x",))
+    daemon.start()
+    for _ in range(3):
+        daemon.names.reload()
+    assert daemon.lines() == [
+        "Ignored line: x",
+        "Could not add source 10.0.0.1 : Already in use",
+        "Could not add source fóo.example : Invalid name",
+    ]
+    # once the address is free the source comes
+    daemon.names.remove(daemon.source("10.0.0.1"))
+    daemon.names.reload()
+    assert daemon.shown == ["10.0.0.1"]
+    assert daemon.source("10.0.0.1").config.options.iburst
+    # and it is told again when it comes back after it had gone
+    daemon.put_files()
+    daemon.names.reload()
+    daemon.put_files("server fóo.example")
+    daemon.names.reload()
+    assert len(daemon.lines("Could not add source fóo.example : Invalid name")) == 2
+
+
+def test_source_deleted_by_hand_stays_away_until_its_line_changes() -> None:
+    daemon = Daemon()
+    daemon.put_files("server 10.0.0.1", "server 10.0.0.2")
+    daemon.start()
+    daemon.names.remove(daemon.source("10.0.0.1"))
+    daemon.names.reload()
+    assert daemon.shown == ["10.0.0.2"]
+    daemon.put_files("server 10.0.0.1 iburst", "server 10.0.0.2")
+    daemon.names.reload()
+    assert daemon.shown == ["10.0.0.2", "10.0.0.1"]
+
+
+def test_equal_lines_are_counted() -> None:
+    daemon = Daemon()
+    daemon.put_files("pool p.example maxsources 1", "pool p.example maxsources 1")
+    daemon.start()
+    assert len(daemon.shown) == 4
+    daemon.put_files("pool p.example maxsources 1")
+    daemon.names.reload()
+    assert len(daemon.shown) == 2
+
+
+def test_main_configuration_can_be_replaced() -> None:
+    daemon = Daemon("server 10.0.0.1", "server 10.0.0.2").start()
+    kept = daemon.source("10.0.0.2")
+    daemon.names.configure(configs("server 10.0.0.2", "server 10.0.0.3"))
+    assert daemon.shown == ["10.0.0.2", "10.0.0.3"]
+    assert daemon.source("10.0.0.2") is kept
+    assert daemon.lines() == ["Removed source 10.0.0.1", "Added source 10.0.0.3"]
+
+
+def test_ten_thousand_names_that_never_resolve() -> None:
+    daemon = Daemon()
+    daemon.put_files(*(f"server n{i}.example" for i in range(10_000)))
+    daemon.start(120.0)
+    assert len(daemon.shown) == 10_000
+    assert daemon.resolver.pending_max == MAX_LOOKUPS
+    told = daemon.lines("No address")
+    assert len(told) == MAX_TOLD + 1
+    assert told[-1] == f"No address for {10_000 - MAX_TOLD} more names yet"
+    daemon.put_files()
+    daemon.names.reload()
+    assert daemon.shown == []
+    daemon.world.run(60.0)
+    asked = len(daemon.resolver.asked)
+    daemon.world.run(DAY_S)
+    assert len(daemon.resolver.asked) == asked
+
+
+def test_ten_thousand_sources_of_a_directory() -> None:
+    daemon = Daemon()
+    daemon.put_files(*(f"server 10.0.{i // 250}.{i % 250}" for i in range(10_000)))
+    daemon.start()
+    daemon.sources.start()
+    assert len(daemon.shown) == 10_000
+    daemon.names.reload()
+    assert len(daemon.lines()) == 10_000
+    daemon.put_files("server 10.0.0.1")
+    daemon.names.reload()
+    assert daemon.shown == ["10.0.0.1"]
+
+
+def test_table_of_sources_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_SOURCES == 65536
+    monkeypatch.setattr("ntpd_fast.client.sources.MAX_SOURCES", 100)
+    daemon = Daemon()
+    daemon.put_files(*(f"server 10.0.0.{i}" for i in range(95)), "pool p.example", *("server x.example",) * 30)
+    daemon.start()
+    assert len(daemon.shown) == 100
+    failures = daemon.lines("Could not add")
+    assert failures[0] == "Could not add source p.example : Too many sources"
+    assert len(failures) == MAX_TOLD + 1
+    assert failures[-1] == f"Could not add {1 + 25 - MAX_TOLD} more sources"
+    with pytest.raises(TooManySourcesError):
+        daemon.names.add(config("server 10.1.0.1"))
+
+
+def test_end_of_the_first_round_and_first_addresses_are_told() -> None:
+    daemon = Daemon("server 10.0.0.1", "server a.example", "server b.example")
+    daemon.resolver.set("a.example", "10.0.0.2")
+    events: list[str] = []
+    daemon.names.on_first_address = lambda source: events.append(source.text)
+    daemon.names.on_first_round = lambda: events.append("round")
+    daemon.start()
+    assert events == ["10.0.0.1", "10.0.0.2", "round"]
+    daemon.resolver.set("b.example", "10.0.0.3")
+    daemon.world.run(60.0)
+    assert events == ["10.0.0.1", "10.0.0.2", "round", "10.0.0.3"]
+
+
+def test_first_round_is_over_at_once_without_names() -> None:
+    daemon = Daemon("server 10.0.0.1")
+    events: list[str] = []
+    daemon.names.on_first_round = lambda: events.append("round")
+    daemon.names.start(daemon.configured)
+    assert events == ["round"]
+
+
+def test_closed_names_are_silent() -> None:
+    daemon = Daemon("server a.example", "server b.example").start()
+    daemon.resolver.set("a.example", "10.0.0.1")
+    daemon.names.resolve_now()
+    daemon.names.close()
+    daemon.world.run(DAY_S)
+    assert daemon.addresses == []
+    assert len(daemon.resolver.asked) == 4
+
+
+def test_answers_that_change_at_random_keep_the_sources_consistent() -> None:
+    rng = random.Random(7)
+    daemon = Daemon(
+        "pool p.example", "pool q.example maxsources 16", "server a.example", "server 10.0.0.3", refresh_s=HOUR_S
+    )
+    every = [f"10.0.0.{i}" for i in range(1, 20)] + [f"2001:db8::{i}" for i in range(1, 5)]
+    daemon.start()
+    actions: list[Callable[[], None]] = [
+        daemon.names.refresh,
+        daemon.names.resolve_now,
+        daemon.names.reload,
+        lambda: daemon.put_files(*(f"server {text}" for text in rng.sample(every, 3))),
+        lambda: daemon.confirm(rng.choice(daemon.addresses)),
+        lambda: daemon.complain(rng.choice(daemon.addresses)),
+        lambda: daemon.network.unreachable.__init__(rng.sample(every, 2)),  # type: ignore[misc]
+    ]
+    for _ in range(1500):
+        for name in ("p.example", "q.example", "a.example"):
+            daemon.resolver.set(name, *rng.sample(every, rng.randrange(17)))
+        rng.choice(actions)()
+        daemon.world.run(rng.choice((0.005, 1.0, 100.0)))
+        assert len(set(daemon.addresses)) == len(daemon.addresses)
+        assert "10.0.0.3" in daemon.addresses
+        for source in daemon.sources.ntp_sources:
+            assert source.address is None or daemon.sources.find(source.address) is source
+    assert not [line for severity, line in ((s, t) for _, s, t in daemon.machine.logged) if severity > Severity.ERROR]
