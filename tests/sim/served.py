@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 from ipaddress import ip_network
 
-from ntpd_fast._clientlog import init_shard, shard_size
 from ntpd_fast._packet import PacketServer
-from ntpd_fast._tsmap import init_map, map_size
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.control.dataplane import PeerRow, peer_table
 from ntpd_fast.server.access import AccessTable
@@ -38,19 +36,21 @@ class Worker:
         self._network = network
         self._address = address
         self._kernel = kernel
-        self._shared = Shared.create(SharedPlan(1, table_bytes=TABLES))
+        self._shared = Shared.create(
+            SharedPlan(1, table_bytes=TABLES, log_blocks=LOG_BLOCKS, map_pairs=MAP_PAIRS)
+        )
         rules = AccessTable()
         for everything in ("0.0.0.0/0", "::/0"):
             rules.set(ip_network(everything), True)
-        log = bytearray(shard_size(LOG_BLOCKS))
-        stamps = bytearray(map_size(MAP_PAIRS))
-        rng = network.world.random(f"{address}/worker")
-        init_shard(log, LOG_BLOCKS, rng.randbytes(20))
-        init_map(stamps, MAP_PAIRS, rng.getrandbits(63))
+        region = self._shared.worker(0)
         self._server = PacketServer(
-            self._shared.control, rules.compile(), log=log, stamps=stamps, peers=peer_table(peers)
+            self._shared.control,
+            rules.compile(),
+            log=region.log_memory(),
+            stamps=region.map_memory(),
+            peers=peer_table(peers),
         )
-        self._rng = rng
+        self._rng = network.world.random(f"{address}/worker")
         self._page: ServedReference | None = None
         self.answers = 0
         self.held_back = 0

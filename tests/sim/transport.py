@@ -107,6 +107,6 @@ class SimTransport:
         return True
 
     @property
-    def open_ports(self) -> int:
+    def ports(self) -> list[int]:
         """Ports that are open now."""
-        return len(self._channels)
+        return [*self._channels]
