@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test lint bench bench-quick sim clean
+.PHONY: deps build debug run test lint bench bench-quick sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -37,6 +37,14 @@ bench: build
 # A minute's look at the same.
 bench-quick: build
 	$(PY) -m tests.bench --quick
+
+# The whole simulator: every scenario and the accuracy table with all their seeds, on two processes.
+sim: build
+	$(PY) -m tests.sim.run
+
+# Measure the accuracy table and write it down.
+accuracy: build
+	$(PY) -m tests.sim.report docs/accuracy.md
 
 clean:
 	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html loadtest/*.so loadtest/_*.c loadtest/_*.html

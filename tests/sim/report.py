@@ -18,17 +18,18 @@ production engine runs on simulated machines: one client, one perfect stratum-1 
 delay is base + jitter·Exp(1) for each packet, a clock that runs 10 ppm fast and wanders by a random step each second.
 Statistics are over the second half of each run, of the system clock (slewing included), sampled each second.
 
-Beside our medians stand those of chronyd 4.8 under the same conditions (12 seeds each, in a simulator of its own kind). A
-row has to stay below {MEDIAN_RATIO} times chronyd's medians, and every single seed below the bounds. Medians over a dozen
-seeds scatter by 20–30 % by chance. chronyd's run times of rows 21 to 23 are not known; ours are chosen so that the mean
-interval between requests is the same.
+Beside our medians stand those of chronyd 4.8 under the same conditions (12 seeds each, in a simulator of its own). A
+row has to stay below {MEDIAN_RATIO} times chronyd's medians, and every single seed below the bounds. Medians over a
+dozen seeds scatter by 20–30 % by chance. chronyd's run times of rows 21 to 23 are not known; ours are chosen so that
+the mean interval between requests is the same.
 
 """
 
-HEADER = """\
-| # | configuration | base / jitter | wander | seeds | offset RMS | chronyd | ratio | greatest | freq. RMS | chronyd | ratio | settled after | interval |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-"""
+COLUMNS = (
+    *("#", "configuration", "base / jitter", "wander", "seeds", "offset RMS", "chronyd", "ratio", "greatest"),
+    *("freq. RMS", "chronyd", "ratio", "settled after", "interval"),
+)
+HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
 
 
 def seconds(value: float) -> str:
