@@ -93,6 +93,8 @@ class Talk:
             is_selected=lambda: self.selected,
         )
         self.timers: dict[Timer, float] = {}
+        self.randomness = 0.0
+        """See `Scheduler.call_later`."""
         self.sent: list[bytes] = []
         self.sent_at: list[float] = []
         self.seen: list[Action] = []
@@ -117,7 +119,8 @@ class Talk:
             self.seen.append(action)
             match action:
                 case SetTimer():
-                    self.timers[action.timer] = self.t + max(0.0, action.delay_s)
+                    stretch = 1.0 + self.randomness * self.around.random.random()
+                    self.timers[action.timer] = self.t + max(0.0, action.delay_s) * stretch
                 case CancelTimer():
                     self.timers.pop(action.timer, None)
                 case CloseSocket():
