@@ -544,6 +544,7 @@ def test_authselectmode(
     one = bench.add(authenticated=True)
     two = bench.add()
     three = bench.add(kind=SourceKind.REFCLOCK)
+    bench.select()
     assert (one.options, two.options, three.options) == (authenticated, plain, refclock)
 
 
@@ -559,6 +560,7 @@ def test_authselectmode_without_authenticated_sources(mode: AuthSelectMode, alon
     bench = Bench(SelectionOptions(auth_mode=mode))
     source = bench.add()
     ignored = bench.add(authenticated=True, options=N)
+    bench.select()
     assert source.options == alone
     assert ignored.options == N
 
