@@ -19,7 +19,7 @@ from ntpd_fast._nts import KeyRing
 from ntpd_fast.nts.records import DEFAULT_NTP_PORT
 from ntpd_fast.server.ntske_admission import Admission
 from ntpd_fast.server.ntske_certificates import CertificateStore
-from ntpd_fast.server.ntske_server import KeCounters, NtsKeServer
+from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S, KeCounters, NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.system.messages import Log, Severity
 
@@ -36,6 +36,7 @@ class NtsKeOptions:
     connections_max: int
     ntp_server: str | None = None
     ntp_port: int = DEFAULT_NTP_PORT
+    timeout_s: float = SESSION_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class NtsKe:
             connections_max=options.connections_max,
             admission=parts.admission,
             counters=parts.counters,
+            timeout_s=options.timeout_s,
         )
 
     def start(self) -> None:

@@ -16,11 +16,14 @@ from ipaddress import IPv4Network
 import numpy as np
 
 from ntpd_fast._access import AccessView
+from ntpd_fast._aead import Aead
 from ntpd_fast._auth import ALGORITHMS, KeyTable, build_key_table
 from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, init_shard
+from ntpd_fast._nts import KeyRing, Responder
 from ntpd_fast._tsmap import TimestampMap, init_map
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.clientlog import ClientLogPlan, clientlog_plan
+from tests import nts_packets
 
 RUNS = 5
 SECOND = 1 << 32
@@ -118,8 +121,24 @@ def macs() -> Iterator[tuple[str, float]]:
         )
 
 
+def nts() -> Iterator[tuple[str, float]]:
+    sizes = {15: 32, 30: 16}
+    for server, client in ((15, 15), (15, 30), (30, 15), (30, 30)):
+        ring = KeyRing()
+        ring.publish([(4, server, os.urandom(sizes[server]))], 4)
+        c2s, s2c = os.urandom(sizes[client]), os.urandom(sizes[client])
+        responder = Responder(ring)
+        for placeholders in (0, 7):
+            cookie = ring.make_cookie(client, c2s, s2c)
+            request = nts_packets.request(Aead(client, c2s), cookie, placeholders=placeholders)
+            yield (
+                f"check and answer NTS, server keys AEAD {server}, client AEAD {client}, {placeholders + 1} cookies",
+                least_ns(20_000, lambda r=responder, q=request: r.repeat(q, HEADER, 20_000)),
+            )
+
+
 def main() -> None:
-    for part in (access, client_log, timestamp_map, macs):
+    for part in (access, client_log, timestamp_map, macs, nts):
         for name, ns in part():
             print(f"{ns:8.1f} ns  {name}")
 

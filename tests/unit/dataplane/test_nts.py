@@ -3,8 +3,10 @@
 import json
 import os
 import struct
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ntpd_fast._aead import Aead
@@ -334,6 +336,69 @@ def test_longest_uid_leaves_room():
     packet = start + auth_field(to_server, start, bytes(16))
     assert responder.check(packet) == "ok"
     assert len(responder.respond(RESPONSE_HEAD)) == len(packet) == 1140
+
+
+def test_nothing_of_one_request_shows_up_in_another():
+    """Cookies, UID and nonce of a client's requests share nothing an observer could link them by (RFC 8915 §9.1)."""
+    ring = ring_of(SIV)
+    c2s, s2c, to_server, to_client = association()
+    responder = Responder(ring)
+    cookie = ring.make_cookie(SIV, c2s, s2c)
+    seen = set()
+    for _ in range(300):
+        packet = request(to_server, cookie, uid=os.urandom(32), nonce=os.urandom(16))
+        secret = b"".join(
+            body[4:] if kind == COOKIE else body[4 * (kind == AUTH) :] for kind, _, body in fields(packet)
+        )
+        windows = {secret[i : i + 8] for i in range(len(secret) - 7)}
+        assert seen.isdisjoint(windows)
+        seen |= windows
+        assert responder.check(packet) == "ok"
+        [cookie] = cookies(to_client, responder.respond(RESPONSE_HEAD))
+
+
+def nonces_of(to_client, answer):
+    """The nonces of an answer: its own and those of its cookies."""
+    plain = open_auth(to_client, answer)
+    cookie = np.frombuffer(plain, np.uint8).reshape(-1, 104)[:, 8:24]
+    own = np.frombuffer(fields(answer)[-1][2], np.uint8)[4:20]
+    return np.vstack([cookie, own])
+
+
+def assert_nonces_do_not_repeat(answers):
+    ring = ring_of(SIV)
+    c2s, s2c, to_server, to_client = association()
+    packet = request(to_server, ring.make_cookie(SIV, c2s, s2c), placeholders=7)
+    responder = Responder(ring)
+    found = np.empty((answers, 9, 16), np.uint8)
+    for i in range(answers):
+        responder.check(packet)
+        found[i] = nonces_of(to_client, responder.respond(RESPONSE_HEAD))
+    nonces = np.sort(found.reshape(-1, 16).view([("high", ">u8"), ("low", ">u8")]).ravel())
+    assert len(nonces) == 9 * answers
+    assert not np.any(nonces[1:] == nonces[:-1])
+
+
+def test_nonces_do_not_repeat():
+    assert_nonces_do_not_repeat(5_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_million_nonces_do_not_repeat():
+    assert_nonces_do_not_repeat(1_111_112)
+
+
+def test_a_request_costs_no_memory():
+    ring = ring_of(SIV)
+    c2s, s2c, to_server, _ = association()
+    packet = request(to_server, ring.make_cookie(SIV, c2s, s2c), placeholders=1)
+    responder = Responder(ring)
+    responder.repeat(packet, RESPONSE_HEAD, 10)
+    before = sys.getallocatedblocks()
+    assert responder.repeat(packet, RESPONSE_HEAD, 100_000) == 100_000
+    assert sys.getallocatedblocks() - before < 10
+    assert responder.repeat(packet[:-4] + bytes(4), RESPONSE_HEAD, 10) == 0
 
 
 def test_publish_refuses_what_is_no_key_ring():
