@@ -10,6 +10,7 @@ import sys
 from types import FrameType
 
 from ntpd_fast import __version__
+from ntpd_fast.monitor.paths import CHRONY_RUNTIME_DIRECTORY, RUNTIME_DIRECTORY, command_socket, group_socket
 
 from .ntpc.connection import Connection, endpoints
 from .ntpc.options import OptionError, Options, parse
@@ -21,9 +22,6 @@ CHRONYC = "chronyc"
 # Whose command line we are compatible with; scripts ask chronyc for it.
 CHRONY_VERSION = "4.8"
 FEATURES = "(+READLINE +SECHASH +IPV6 -DEBUG)"
-# Sockets of our daemon with its own paths and with chrony's, each also for the monitoring group.
-CHRONY_SOCKETS = ("/run/chrony/chronyd.sock", "/run/chrony-monitor/chronyd.sock")
-OWN_SOCKETS = ("/run/ntpd-fast/chronyd.sock", "/run/ntpd-fast-monitor/chronyd.sock")
 LOOPBACK = ("127.0.0.1", "::1")
 _QUIT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 
@@ -37,8 +35,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def default_hosts(program: str) -> tuple[str, ...]:
-    sockets = CHRONY_SOCKETS if program == CHRONYC else OWN_SOCKETS + CHRONY_SOCKETS
-    return sockets + LOOPBACK
+    """Of our daemon with its own paths and with chrony's, the main socket and that of the monitoring group."""
+    own = () if program == CHRONYC else (RUNTIME_DIRECTORY,)
+    directories = (*own, CHRONY_RUNTIME_DIRECTORY)
+    sockets = [command_socket(directory) for directory in directories]
+    return (*(path for main in sockets for path in (main, group_socket(main))), *LOOPBACK)
 
 
 def version_line(program: str) -> str:

@@ -43,38 +43,39 @@ class _Value(NamedTuple):
 
 
 _VALUES = {
-    "asymmetry": _Value("asymmetry", arg.real),
-    "certset": _Value("cert_set", arg.unsigned, 0, _UINT32_MAX),
-    "filter": _Value("filter_length", arg.integer, 0, _INT32_MAX),
-    "key": _Value("authkey", arg.unsigned, 1, _UINT32_MAX),
-    "maxdelay": _Value("max_delay", arg.real),
-    "maxdelaydevratio": _Value("max_delay_dev_ratio", arg.real),
-    "maxdelayquant": _Value("max_delay_quant", arg.real),
-    "maxdelayratio": _Value("max_delay_ratio", arg.real),
-    "maxpoll": _Value("maxpoll", arg.integer, -32, 32),
-    "maxsamples": _Value("max_samples", arg.integer, 0, _INT32_MAX),
-    "maxsources": _Value("max_sources", arg.integer, 1, _INT32_MAX),
-    "maxunreach": _Value("max_unreach", arg.integer, 0, _INT32_MAX),
-    "mindelay": _Value("min_delay", arg.real),
-    "minpoll": _Value("minpoll", arg.integer, -32, 32),
-    "minsamples": _Value("min_samples", arg.integer, 0, _INT32_MAX),
-    "minstratum": _Value("min_stratum", arg.integer, 0, 16),
-    "ntsport": _Value("nts_port", arg.integer, 0, 0xFFFF),
-    "offset": _Value("offset", arg.real),
-    "polltarget": _Value("poll_target", arg.integer, 1, _INT32_MAX),
-    "port": _Value("port", arg.integer, 0, 0xFFFF),
-    "presend": _Value("presend_minpoll", arg.integer, -32, 32),
-    "version": _Value("version", arg.integer, 1, 4),
+    "asymmetry": _Value("asymmetry", arg.whole_real),
+    "certset": _Value("cert_set", arg.whole_unsigned, 0, _UINT32_MAX),
+    "filter": _Value("filter_length", arg.whole_integer, 0, _INT32_MAX),
+    "key": _Value("authkey", arg.whole_unsigned, 1, _UINT32_MAX),
+    "maxdelay": _Value("max_delay", arg.whole_real),
+    "maxdelaydevratio": _Value("max_delay_dev_ratio", arg.whole_real),
+    "maxdelayquant": _Value("max_delay_quant", arg.whole_real),
+    "maxdelayratio": _Value("max_delay_ratio", arg.whole_real),
+    "maxpoll": _Value("maxpoll", arg.whole_integer, -32, 32),
+    "maxsamples": _Value("max_samples", arg.whole_integer, 0, _INT32_MAX),
+    "maxsources": _Value("max_sources", arg.whole_integer, 1, _INT32_MAX),
+    "maxunreach": _Value("max_unreach", arg.whole_integer, 0, _INT32_MAX),
+    "mindelay": _Value("min_delay", arg.whole_real),
+    "minpoll": _Value("minpoll", arg.whole_integer, -32, 32),
+    "minsamples": _Value("min_samples", arg.whole_integer, 0, _INT32_MAX),
+    "minstratum": _Value("min_stratum", arg.whole_integer, 0, 16),
+    "ntsport": _Value("nts_port", arg.whole_integer, 0, 0xFFFF),
+    "offset": _Value("offset", arg.whole_real),
+    "polltarget": _Value("poll_target", arg.whole_integer, 1, _INT32_MAX),
+    "port": _Value("port", arg.whole_integer, 0, 0xFFFF),
+    "presend": _Value("presend_minpoll", arg.whole_integer, -32, 32),
+    "version": _Value("version", arg.whole_integer, 1, 4),
 }
 
 
 def add(session: Session, rest: str) -> None:
-    kind_text, name, *options = [*rest.split(), "", ""] if rest.count(" ") < 1 else rest.split()
-    kind = _TYPES.get(kind_text.lower())
-    if kind is None or not name:
+    words = rest.split()
+    if len(words) < 2 or words[0].lower() not in _TYPES:
         raise CommandError(_SYNTAX)
+    kind, name, options = _TYPES[words[0].lower()], words[1], words[2:]
     wire_name = name.encode(errors="surrogateescape")
-    if len(wire_name) >= NAME_LENGTH or session.host_address(name) is None:
+    address = session.host_address(name)
+    if len(wire_name) >= NAME_LENGTH or address is None or not address.is_ip:
         raise CommandError("Invalid host/IP address")
     session.plain(Number.ADD_SOURCE, _with_options(req.AddSource(kind, wire_name), options))
 

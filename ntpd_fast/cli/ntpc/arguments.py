@@ -11,23 +11,39 @@ _REAL = re.compile(
     r"|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
 )
-_INTEGER_LIMIT = 1 << 31
+# What strtol clamps to before scanf cuts the result to an int.
+_LONG_MAX = (1 << 63) - 1
 _REFID_LENGTH = 4
 _BITS = {Family.INET4: 32, Family.INET6: 128}
 
 
 def integer(text: str) -> int | None:
-    """The leading integer, as `%d` of scanf reads it; None when there is none."""
-    match = _INTEGER.match(text)
-    if match is None:
-        return None
-    return max(-_INTEGER_LIMIT, min(int(match.group()), _INTEGER_LIMIT - 1))
+    """The leading integer, as `%d` of scanf reads it (too large a one wraps); None when there is none."""
+    word = unsigned(text)
+    return word - (1 << 32) if word is not None and word >> 31 else word
 
 
 def unsigned(text: str) -> int | None:
     """The leading integer, as `%u` of scanf reads it: a negative one wraps."""
     match = _INTEGER.match(text)
-    return None if match is None else int(match.group()) & 0xFFFFFFFF
+    if match is None:
+        return None
+    return max(-_LONG_MAX - 1, min(int(match.group()[:40]), _LONG_MAX)) & 0xFFFFFFFF
+
+
+def whole_integer(text: str) -> int | None:
+    """An integer and nothing after it."""
+    return integer(text) if _INTEGER.fullmatch(text) else None
+
+
+def whole_unsigned(text: str) -> int | None:
+    """The same, unsigned."""
+    return unsigned(text) if _INTEGER.fullmatch(text) else None
+
+
+def whole_real(text: str) -> float | None:
+    """A number and nothing after it."""
+    return real(text) if _REAL.fullmatch(text) else None
 
 
 def real(text: str) -> float | None:
@@ -68,22 +84,27 @@ class Subnet(NamedTuple):
 EVERYTHING = Subnet(UNSPECIFIED, 0)
 
 
+def is_dotted(text: str) -> bool:
+    """Numbers and dots: no host name, even where the system's resolver would make an address of it."""
+    return all(number.isascii() and number.isdigit() for number in text.split("."))
+
+
 def literal_subnet(text: str) -> Subnet | None:
     """A literal with or without bits, or an IPv4 address cut short (`10`, `192.168`, `127/8`).
 
     Bits are only checked for not being negative: too many are the daemon's to refuse.
     """
     base, slash, bits_text = text.partition("/")
-    bits = integer(bits_text) if slash else None
+    bits = whole_integer(bits_text) if slash else None
     if slash and (bits is None or bits < 0):
         return None
     address = Address.parse(base)
     if address is not None and address.is_ip:
         return Subnet(address, _BITS[address.family] if bits is None else bits)
     numbers = base.split(".")
-    if len(numbers) > 3 or not all(number.isascii() and number.isdigit() for number in numbers):
+    if len(numbers) > 3 or not is_dotted(base):
         return None
-    values = [int(number) for number in numbers]
+    values = [int(number) if len(number) <= 10 else 256 for number in numbers]
     if any(value > 255 for value in values):
         return None
     packed = bytes(values).ljust(4, b"\0")

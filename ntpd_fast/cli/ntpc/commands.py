@@ -14,6 +14,8 @@ class Row(NamedTuple):
     arguments: tuple[Any, ...] = ()
     plain: bool = True
     """Its success does not depend on the output being taken: it changed something, or printed nothing."""
+    extension: bool = False
+    """Not one of chronyc's."""
 
 
 def _report(target: str, *arguments: Any) -> Row:
@@ -83,8 +85,10 @@ COMMANDS: dict[str, Row] = {
     "sources": _report("sources:sources"),
     "sourcestats": _report("sources:sourcestats"),
     "timeout": Row("local:timeout"),
+    "top": Row("top:top", extension=True),
     "tracking": _report("tracking:tracking"),
     "trimrtc": _plain("simple", Number.TRIMRTC),
+    "watch": Row("watch:watch", plain=False, extension=True),
     "waitsync": _report("tracking:waitsync"),
     "writertc": _plain("simple", Number.WRITERTC),
 }

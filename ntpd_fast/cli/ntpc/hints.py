@@ -14,8 +14,7 @@ _MISMATCHES = (Status.INVALID, Status.BAD_PACKET_VERSION, Status.BAD_PACKET_LENG
 def reasons(connection: Connection, status: int | None) -> Iterator[str]:
     """Of a request that failed with a status; None: nobody answered."""
     if status is None:
-        for endpoint, error in connection.failures:
-            yield _reason(endpoint, error)
+        yield from _failures(connection.failures)
         if not connection.failures:
             yield "no answer: does the daemon run there, and does its cmdallow cover this host?"
     elif status == Status.UNAUTHORISED:
@@ -24,23 +23,28 @@ def reasons(connection: Connection, status: int | None) -> Iterator[str]:
             yield f"{used} is for reports only; changes need the daemon's main socket"
             return
         yield f"asked over the network ({used}), where only reports are open"
-        for endpoint, error in connection.failures:
-            if endpoint.path is not None:
-                yield _reason(endpoint, error)
+        yield from _failures([failure for failure in connection.failures if failure[0].path is not None])
     elif status in _MISMATCHES:
         yield "the daemon is of another version and does not know the request in this form"
 
 
+def _failures(failures: list[tuple[Endpoint, OSError]]) -> Iterator[str]:
+    """One line a reason, with all the endpoints it is the reason for."""
+    grouped: dict[str, list[str]] = {}
+    for endpoint, error in failures:
+        grouped.setdefault(_reason(endpoint, error), []).append(str(endpoint))
+    for reason, endpoints in grouped.items():
+        yield f"{reason}: {', '.join(endpoints)}"
+
+
 def _reason(endpoint: Endpoint, error: OSError) -> str:
     if endpoint.path is None:
-        if error.errno == errno.ECONNREFUSED:
-            return f"{endpoint}: nobody listens there"
-        return f"{endpoint}: {error.strerror}"
+        return "nobody listens" if error.errno == errno.ECONNREFUSED else error.strerror or str(error)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{endpoint}: permission denied{_who_may(endpoint.path)}"
+        return f"permission denied{_who_may(endpoint.path)}"
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return f"{endpoint}: no daemon has this socket open"
-    return f"{endpoint}: {error.strerror}"
+        return "no daemon has this socket open"
+    return error.strerror or str(error)
 
 
 def _who_may(path: str) -> str:
@@ -54,4 +58,4 @@ def _who_may(path: str) -> str:
         group = grp.getgrgid(found.st_gid).gr_name
     except (OSError, KeyError):
         return ""
-    return f"; it is for user {owner} and group {group}"
+    return f", it is for user {owner} and group {group}"

@@ -26,14 +26,14 @@ def dns(session: Session, rest: str) -> None:
 
 
 def retries(session: Session, rest: str) -> None:
-    value = arg.integer(rest)
-    if value is None or not 0 <= value <= _RETRIES_MAX:
+    value = arg.integer(rest) or 0
+    if not 0 <= value <= _RETRIES_MAX:
         raise CommandError("Invalid maximum number of retries")
     session.connection.retries = value
 
 
 def timeout(session: Session, rest: str) -> None:
-    value = arg.integer(rest)
-    if value is None or value < _TIMEOUT_MIN_MS:
-        raise CommandError("Timeout MS is too short")
+    value = arg.integer(rest) or 0
+    if value < _TIMEOUT_MIN_MS:
+        raise CommandError(f"Timeout {value} is too short")
     session.connection.timeout_ms = value

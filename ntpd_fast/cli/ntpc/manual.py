@@ -40,7 +40,7 @@ def manual(session: Session, rest: str) -> None:
     elif rest.startswith("list"):
         _list(session)
     elif rest.startswith("delete"):
-        index = arg.integer(rest[len("delete") :])
+        index = arg.integer(rest.partition(" ")[2])
         if index is None:
             raise CommandError("Bad syntax for manual delete command")
         session.plain(Number.MANUAL_DELETE, req.Index(index))

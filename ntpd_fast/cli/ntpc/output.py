@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ntpd_fast.monitor.codec.floats import encode_float
+
 from .template import Template
 
 JsonFields = Sequence[tuple[str, Callable[[Any], Any]]]
@@ -177,6 +179,8 @@ class JsonOutput(Output):
         elif self._status:
             number, _, message = self._status.partition(" ")
             self._document({"status": int(number), "message": message})
+        elif self._rows:
+            self._document(self._rows)
         self._rows = []
         self._is_table = False
         self._status = ""
@@ -188,5 +192,12 @@ class JsonOutput(Output):
 
 
 def _short(value: Any) -> Any:
-    """Floats come with 25 bits: the digits beyond are not noise worth printing."""
-    return float(f"{value:.9g}") if isinstance(value, float) else value
+    """Floats came with 25 bits: the fewest digits that mean the same bits."""
+    if not isinstance(value, float):
+        return value
+    wire = encode_float(value)
+    for digits in range(6, 10):
+        short = float(f"{value:.{digits}g}")
+        if encode_float(short) == wire:
+            return short
+    return value

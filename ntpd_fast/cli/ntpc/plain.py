@@ -67,7 +67,7 @@ def access(session: Session, rest: str, number: Number, number_all: Number) -> N
 
 def _subnet(session: Session, text: str) -> arg.Subnet | None:
     subnet = arg.literal_subnet(text)
-    if subnet is not None or "/" in text:
+    if subnet is not None or "/" in text or arg.is_dotted(text):
         return subnet
     address = session.host_address(text)
     if address is None or not address.is_ip:
@@ -201,11 +201,11 @@ def _local_options(words: list[str]) -> tuple[req.Local3, bool]:
             orphan = 1
             continue
         text = next(rest, "")
-        value = arg.real(text)
+        value = arg.whole_real(text)
         if value is None:
             raise CommandError(_LOCAL_SYNTAX)
         if word == "stratum":
-            stratum = arg.integer(text) or 0
+            stratum = arg.whole_integer(text) or 0
             if not 1 <= stratum <= 15:
                 raise CommandError(_LOCAL_SYNTAX)
         elif word == "distance":

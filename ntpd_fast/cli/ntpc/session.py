@@ -93,7 +93,7 @@ class Session:
     def _run_command(self, line: str) -> bool:
         word, _, rest = line.partition(" ")
         command = COMMANDS.get(word)
-        if command is None:
+        if command is None or (command.extension and not self.extended):
             self.output.error("Unrecognized command")
             return False
         module, _, function = command.target.partition(":")
@@ -103,7 +103,7 @@ class Session:
         except CommandError as error:
             if str(error):
                 self.output.error(str(error))
-            return False
+            succeeded = False
         except RequestFailed:
             succeeded = False
         self.output.finish(succeeded is not False)

@@ -1,6 +1,8 @@
 """`clients`: who asked this server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
+from typing import NamedTuple
 
 from ntpd_fast.monitor.codec import replies as rep
 from ntpd_fast.monitor.codec import requests as req
@@ -39,37 +41,124 @@ CLIENTS = Report(
 CLIENTS_NKE = CLIENTS._replace(header=_HEADER.format("NTS-KE"))
 
 
-def fetch(session: Session, min_hits: int = 0, *, reset: bool = False) -> Iterator[rep.ClientAccess]:
-    """Every client of the daemon, page by page."""
-    first = 0
+class Selection(NamedTuple):
+    """Which clients `clients` shows, and how."""
+
+    min_hits: int = 0
+    reset: bool = False
+    nke: bool = False
+    top: int = 0
+    """Only so many, the busiest first; 0: all, as the daemon lists them."""
+    by: str = "hits"
+    prefixes: tuple[arg.Subnet, ...] = ()
+    """Only clients in one of these; none: all."""
+
+
+TOP_MAX = 100_000
+
+
+def interval_rate(client: rep.ClientAccess) -> float:
+    """Requests a second, from the average interval the daemon keeps."""
+    return 0.0 if client.ntp_interval >= rep.UNKNOWN_INTERVAL else 2.0**-client.ntp_interval
+
+
+# What `--by` and `top` sort by: the largest first.
+ORDERS: dict[str, Callable[[rep.ClientAccess], float]] = {
+    "hits": lambda client: client.ntp_hits,
+    "drops": lambda client: client.ntp_drops,
+    "rate": interval_rate,
+}
+
+
+def fetch(session: Session, min_hits: int = 0, *, reset: bool = False, first: int = 0) -> Iterator[rep.ClientAccess]:
+    """Every client of the daemon from an index on, page by page."""
     while True:
-        request = req.ClientAccesses(first, CLIENTS_PER_REPLY, min_hits, int(reset))
-        page = session.report(Number.CLIENT_ACCESSES_BY_INDEX3, rep.ClientAccesses, request)
+        page = fetch_page(session, first, min_hits, reset=reset)
         yield from (client for client in page.clients if client.ip.packed)
-        if page.next_index >= page.n_indices or len(page.clients) < CLIENTS_PER_REPLY:
+        if is_last(page):
             return
         first = page.next_index
 
 
+def fetch_page(session: Session, first: int, min_hits: int = 0, *, reset: bool = False) -> rep.ClientAccesses:
+    request = req.ClientAccesses(first, CLIENTS_PER_REPLY, min_hits, int(reset))
+    return session.report(Number.CLIENT_ACCESSES_BY_INDEX3, rep.ClientAccesses, request)
+
+
+def is_last(page: rep.ClientAccesses) -> bool:
+    return page.next_index >= page.n_indices or len(page.clients) < CLIENTS_PER_REPLY
+
+
 def clients(session: Session, rest: str) -> None:
-    reset = nke = False
-    min_hits = 0
+    selection = parse(rest, extended=session.extended)
+    report = CLIENTS_NKE if selection.nke else CLIENTS
+    session.output.begin(report)
+    found: Iterable[rep.ClientAccess] = fetch(session, selection.min_hits, reset=selection.reset)
+    if selection.prefixes:
+        found = (client for client in found if _is_inside(client, selection.prefixes))
+    if selection.top:
+        found = nlargest(selection.top, found, ORDERS[selection.by])
+    for client in found:
+        name = session.host_name(client.ip)
+        session.output.row(report, row(client, name, selection.nke), (client, name))
+
+
+def parse(rest: str, *, extended: bool) -> Selection:
+    """chronyc ignores words it does not know; those of our own options are taken when `extended`."""
+    selection = Selection()
+    prefixes: list[arg.Subnet] = []
     words = iter(rest.split())
     for word in words:
         if word == "-k":
-            nke = True
+            selection = selection._replace(nke=True)
         elif word == "-r":
-            reset = True
+            selection = selection._replace(reset=True)
         elif word == "-p":
-            number = arg.unsigned(next(words, ""))
-            if number is None:
-                raise CommandError("Invalid syntax for clients command")
-            min_hits = number
-    report = CLIENTS_NKE if nke else CLIENTS
-    session.output.begin(report)
-    for client in fetch(session, min_hits, reset=reset):
-        name = session.host_name(client.ip)
-        session.output.row(report, row(client, name, nke), (client, name))
+            selection = selection._replace(min_hits=_known(arg.unsigned(next(words, ""))))
+        elif not extended:
+            continue
+        elif word == "--top":
+            selection = selection._replace(top=_top(next(words, "")))
+        elif word == "--by":
+            selection = selection._replace(by=_order(next(words, "")))
+        elif word == "--prefix":
+            prefixes.append(_prefix(next(words, "")))
+    return selection._replace(prefixes=tuple(prefixes))
+
+
+def _known(number: int | None) -> int:
+    if number is None:
+        raise CommandError("Invalid syntax for clients command")
+    return number
+
+
+def _top(text: str) -> int:
+    number = arg.whole_integer(text)
+    if number is None or not 1 <= number <= TOP_MAX:
+        raise CommandError(f"Invalid number of clients: {text or 'none given'} (1 to {TOP_MAX})")
+    return number
+
+
+def _order(text: str) -> str:
+    if text not in ORDERS:
+        raise CommandError(f"Invalid order: {text or 'none given'} ({', '.join(ORDERS)})")
+    return text
+
+
+def _prefix(text: str) -> arg.Subnet:
+    subnet = arg.literal_subnet(text)
+    if subnet is None or subnet.bits > len(subnet.address.packed) * 8:
+        raise CommandError(f"Invalid prefix: {text or 'none given'}")
+    return subnet
+
+
+def _is_inside(client: rep.ClientAccess, prefixes: Iterable[arg.Subnet]) -> bool:
+    for prefix in prefixes:
+        if prefix.address.family == client.ip.family:
+            shift = len(client.ip.packed) * 8 - prefix.bits
+            if client.ip.number >> shift == prefix.address.number >> shift:
+                return True
+    return False
 
 
 def row(client: rep.ClientAccess, name: str, nke: bool) -> tuple[str | int, ...]:

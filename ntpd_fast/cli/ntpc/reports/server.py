@@ -32,7 +32,8 @@ _COUNTERS = (
 _COUNTERS_3 = len(rep.ServerStats3.__annotations__)
 
 
-def _counter_report(count: int) -> Report:
+def counter_report(count: int) -> Report:
+    """The first `count` counters."""
     rows = _COUNTERS[:count]
     return Report(
         Template("\n".join(f"{label:<27}: {{%u}}" for label, _, _ in rows)),
@@ -99,7 +100,7 @@ def serverstats(session: Session, rest: str) -> None:
     stats = session.report(Number.SERVER_STATS, (rep.ServerStats, rep.ServerStats3))
     count = len(_COUNTERS) if isinstance(stats, rep.ServerStats) else _COUNTERS_3
     values = [getattr(stats, field) for _, field, _ in _COUNTERS[:count]]
-    session.output.row(_counter_report(count), values, stats)
+    session.output.row(counter_report(count), values, stats)
 
 
 def activity(session: Session, rest: str) -> None:

@@ -45,14 +45,14 @@ SOURCES = Report(
     header="MS Name/IP address         Stratum Poll Reach LastRx Last sample               ",
     captions=(
         "\n"
-        "  .-- What it is: '^' server, '=' peer, '#' reference clock on this host.\n"
-        " / .- What we think of it: '*' followed, '+' combined with it, '-' good but left out,\n"
-        "| /        'x' wrong time (falseticker), '~' too variable, '?' cannot be used.\n"
-        "||                                           .- Offset, corrected for slews since [ yyyy ],\n"
-        "||      Reachability, octal: 8 polls -.      |  offset as measured [ yyyy ], and\n"
-        "||      Interval, log2 s -.           |      |  largest error of the measurement (+/-).\n"
-        "||                         \\          |      |\n"
-        "||                          |         |      |\n"
+        "  .-- Mode: '^' server, '=' peer, '#' reference clock of this host.\n"
+        " / .- State: '*' followed, '+' combined with it, '-' good but left out,\n"
+        "| /          'x' falseticker, '~' too variable, '?' not usable.\n"
+        "||                                   .- Interval of polls, log2 s.\n"
+        "||                                   |     .- The last 8 polls, octal (377: all were answered).\n"
+        "||                                   |     |           .- Offset, corrected for slews since,\n"
+        "||                                   |     |           |  [ as measured ], +/- its largest error.\n"
+        "||                                   |     |           |\n"
     ),
     color=lambda r: _STATE_COLORS.get(_letter(_STATES, r[0].state), ""),
 )
@@ -73,15 +73,15 @@ SOURCESTATS = Report(
     ),
     header="Name/IP Address            NP  NR  Span  Frequency  Freq Skew  Offset  Std Dev",
     captions=(
-        "                             .- Samples in use (NP).\n"
-        "                             |    .- Runs of residuals of one sign (NR).\n"
-        "                             |    |    .- Time between the oldest and newest sample (Span).\n"
-        "                             |    |    |      .- Frequency left over, ppm (Frequency).\n"
-        "                             |    |    |      |           .- Its error bound, ppm (Freq Skew).\n"
-        "                             |    |    |      |           |           .- Offset (Offset).\n"
-        "                             |    |    |      |           |           |     .- Deviation of\n"
-        "                             |    |    |      |           |           |     |   the samples\n"
-        "                             |    |    |      |           |           |     |   (Std Dev).\n"
+        "                            .- Samples that the line is fitted to (NP).\n"
+        "                            |   .- Runs of residuals of the same sign (NR).\n"
+        "                            |   |     .- Time they span.\n"
+        "                            |   |     |          .- Frequency left to correct, ppm.\n"
+        "                            |   |     |          |          .- Its error bound, ppm.\n"
+        "                            |   |     |          |          |        .- Offset now.\n"
+        "                            |   |     |          |          |        |       .- Standard deviation\n"
+        "                            |   |     |          |          |        |       |  of the samples.\n"
+        "                            |   |     |          |          |        |       |\n"
     ),
 )
 SELECTDATA = Report(
@@ -130,11 +130,11 @@ AUTHDATA = Report(
     ),
     header="Name/IP address             Mode KeyID Type KLen Last Atmp  NAK Cook CLen",
     captions=(
-        "                             .- Mechanism: NTS, SK symmetric key, - none.\n"
-        "                            |    Number of the key, its type and length in bits (KLen).\n"
-        "                            |    Last: age of the key establishment; Atmp: attempts since.\n"
-        "                            |    NAK: the server refused the last cookie.\n"
-        "                            |    Cook: cookies in hand, CLen: length of one in bytes.\n"
+        "  Mode: NTS, SK symmetric key, - none. KeyID: number of the key, with NTS of the key establishment.\n"
+        "  Type, KLen: algorithm and length of the key in bits.\n"
+        "  Last: age of the key establishment. Atmp: attempts since.\n"
+        "  NAK: 1 when the server refused our last cookie.\n"
+        "  Cook, CLen: cookies in hand, and the length of one in bytes.\n"
     ),
 )
 
