@@ -41,7 +41,7 @@ cdef extern from "<netinet/in.h>" nogil:
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
     CHUNK = 4                   # answers stamped with one reading of the clock and sent with one call
-    CHUNK_FROM = 8              # datagrams in a batch from which on chunks are used; below, each answer goes alone
+    CHUNK_FROM = 16             # datagrams in a batch from which on chunks are used; below, each answer goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     DATA_ROOM = 1152            # NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 512
@@ -120,6 +120,7 @@ ctypedef struct socket_state:
     int fd
     int family                  # AF_INET, AF_INET6
     bint packet_info            # bound to a wildcard: answer from the address that was asked
+    uint8_t bound[16]           # otherwise: the address it is bound to
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
     uint32_t next_id            # of the next message that asks for its transmit stamp

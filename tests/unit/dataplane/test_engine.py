@@ -353,7 +353,9 @@ def test_a_rate_limit_reaches_a_running_engine(server: Server) -> None:
     assert server.shared.outcomes()[6] == 200 - len(answers)
 
 
-def test_a_packet_of_an_association_goes_to_control(server: Server) -> None:
+@pytest.mark.parametrize(("bound", "known_interface"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
+def test_a_packet_of_an_association_goes_to_control(bound: str, known_interface: int) -> None:
+    server = Server(bound)
     with client() as sock:
         port = sock.getsockname()[1]
         row = struct.pack("=16sIHH", bytes([127, 0, 0, 1]), 4, port, 1)
@@ -364,11 +366,12 @@ def test_a_packet_of_an_association_goes_to_control(server: Server) -> None:
         message = server.mine.recv(2000)
     magic, outcome, family, _, interface, remote_port, length, source = struct.unpack_from("=IIIIIHHB", message)
     assert (magic, outcome, family, remote_port, length, source) == (0x4C4E4843, 14, 4, port, 48, 1)
-    assert interface == 1
+    assert interface == known_interface
     assert message[32:36] == message[48:52] == bytes([127, 0, 0, 1])
     assert abs(struct.unpack_from("=q", message, 64)[0] - time.time_ns()) < 10**9
     assert message[72:] == packet
     assert server.counter("control_sent") == 1
+    server.close()
 
 
 def test_when_control_does_not_read_its_packets_are_counted_as_lost(server: Server) -> None:
