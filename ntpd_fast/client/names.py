@@ -231,22 +231,6 @@ class Names:
                 self._enqueue(entry)
         self._pump()
 
-    def change_address(self, source: NtpSource, address: IPAddress, port: int) -> bool:
-        """NTS-KE has named the server to ask; False when another source has that address."""
-        old, old_port = source.address, source.port
-        if (address, port) == (old, old_port):
-            return True
-        try:
-            self._sources.set_address(source, address, port)
-        except AddSourceError:
-            return False
-        name = source.config.name
-        if address != old:
-            self._say(f"Source {old} changed to {address} ({name})")
-        else:
-            self._say(f"Source {self._slots[source].entry.label(source)} changed port to {port}")
-        return True
-
     def _add(self, config: SourceConfig) -> _Entry:
         literal = parse_address(config.name)
         options = config.options

@@ -71,7 +71,7 @@ class NtsSources:
         self._random_bytes = random_bytes
         self._directory = config.ntsdumpdir
         self._sources: Sources | None = None
-        self._hosts: dict[int, _Host] = {}
+        self._hosts: dict[NtpSource, _Host] = {}
 
     def bind(self, sources: Sources) -> None:
         self._sources = sources
@@ -100,7 +100,7 @@ class NtsSources:
         if isinstance(auth, NtsAuthenticator):
             host = _Host(source, auth, self)
             auth.attach(host)
-            self._hosts[source.number] = host
+            self._hosts[source] = host
 
     def move(self, source: NtpSource, address: IPAddress, port: int) -> bool:
         """Have a source ask another server; False when another source has that address."""
@@ -124,9 +124,9 @@ class NtsSources:
         """Write the dump files of all sources that have keys."""
         if self._directory is None:
             return
-        for number, host in list(self._hosts.items()):
-            if host.source.closed:
-                del self._hosts[number]
+        for source, host in list(self._hosts.items()):
+            if source.closed:
+                del self._hosts[source]
                 continue
             self._save(self._directory, host, now)
 

@@ -387,6 +387,16 @@ class Sources:
         if selectable.accumulate(sample) is Accumulated.ADDED:
             self.select(selectable, self.now(), updated=True)
 
+    def adopt_loaded(self, loaded: Sequence[SelectableSource]) -> None:
+        """Believe sources whose samples were loaded from dump files as if they had just measured, all at once."""
+        here = {id(source) for source in self.selector.sources if source.stats.n_samples}
+        believed = [source for source in loaded if id(source) in here]
+        for source in believed:
+            source.updates += 1
+            self._log_statistics(source)
+        if believed:
+            self._select(None)
+
     def start(self) -> None:
         """Begin to send requests."""
         self._started = True
@@ -531,17 +541,9 @@ class Sources:
 
     def select(self, source: SelectableSource, now: Now, *, updated: bool) -> None:
         """Run the selection because of a source."""
-        if updated and self.hooks.statistics is not None:
-            self.hooks.statistics(self._statistics(source))
-        cooked_ns = self._clock.cooked_ns()
-        self.selector.select(cooked_ns, source if updated else None)
-        if self.hooks.selection is not None:
-            for judged in self.selector.sources:
-                self.hooks.selection(
-                    SelectionRecord(cooked_ns, self._text(judged), judged.reach, self.selector.report(judged))
-                )
-        if self.facts.one_shot and self.hooks.selected_once is not None:
-            self.hooks.selected_once()
+        if updated:
+            self._log_statistics(source)
+        self._select(source if updated else None)
 
     def log_measurement(self, record: MeasurementRecord) -> None:
         """Write the measurements log."""
@@ -561,6 +563,21 @@ class Sources:
     def say(self, severity: Severity, text: str) -> None:
         """Log something."""
         self._log(severity, text)
+
+    def _select(self, updated: SelectableSource | None) -> None:
+        cooked_ns = self._clock.cooked_ns()
+        self.selector.select(cooked_ns, updated)
+        if self.hooks.selection is not None:
+            for judged in self.selector.sources:
+                self.hooks.selection(
+                    SelectionRecord(cooked_ns, self._text(judged), judged.reach, self.selector.report(judged))
+                )
+        if self.facts.one_shot and self.hooks.selected_once is not None:
+            self.hooks.selected_once()
+
+    def _log_statistics(self, source: SelectableSource) -> None:
+        if self.hooks.statistics is not None:
+            self.hooks.statistics(self._statistics(source))
 
     def _bad_source(self, selectable: SelectableSource) -> None:
         source = self._by_selectable.get(id(selectable))

@@ -11,8 +11,11 @@ import os
 import stat
 
 
-def write_atomically(path: str, data: bytes, mode: int) -> None:
-    """Replace `path` by a file of exactly `mode`: written as `path.tmp`, synced, renamed. OSError as it comes."""
+def write_atomically(path: str, data: bytes, mode: int, *, durable: bool = True) -> None:
+    """Replace `path` by a file of exactly `mode`: written as `path.tmp`, synced, renamed. OSError as it comes.
+
+    Not `durable`: not synced, for many files that are checked when read and missed by nobody after a power cut.
+    """
     temporary = path + ".tmp"
     # never through a link somebody left there, and never with the mode of a file that was there before
     with contextlib.suppress(FileNotFoundError):
@@ -23,7 +26,8 @@ def write_atomically(path: str, data: bytes, mode: int) -> None:
             os.fchmod(descriptor, mode)
             stream.write(data)
             stream.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)

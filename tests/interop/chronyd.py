@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,11 @@ class Chronyd:
         self.port = port
         self.command_socket = directory / "chronyd.sock"
 
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self.directory / "chronyd.log").read_text()
+
     def command(self, *words: str) -> str:
         """What chronyc prints (`-c`: separated by commas) for a command."""
         done = subprocess.run(
@@ -47,7 +52,9 @@ class Chronyd:
 
 
 @contextmanager
-def running(directory: Path, *lines: str, port: int | None = None) -> Iterator[Chronyd]:
+def running(
+    directory: Path, *lines: str, port: int | None = None, options: Sequence[str] = ()
+) -> Iterator[Chronyd]:
     """Run chronyd with these configuration lines and a server port on all addresses."""
     program = chronyd_path()
     assert program is not None
@@ -67,7 +74,7 @@ def running(directory: Path, *lines: str, port: int | None = None) -> Iterator[C
     )
     with (directory / "chronyd.log").open("w") as log:
         process = subprocess.Popen(
-            [program, "-x", "-d", "-u", "root", "-f", str(config)], stdout=log, stderr=subprocess.STDOUT
+            [program, "-x", "-d", "-u", "root", *options, "-f", str(config)], stdout=log, stderr=subprocess.STDOUT
         )
         try:
             deadline = time.monotonic() + START_TIMEOUT_S

@@ -308,7 +308,7 @@ def test_configured_port_comes_back_with_a_replacement() -> None:
     daemon = Daemon("server a.example port 1123")
     daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
     daemon.start()
-    assert daemon.names.change_address(daemon.source("10.0.0.1"), ip_address("10.0.0.1"), 2000)
+    daemon.sources.set_address(daemon.source("10.0.0.1"), ip_address("10.0.0.1"), 2000)
     daemon.complain("10.0.0.1")
     daemon.world.run(1.0)
     assert daemon.source("10.0.0.2").port == 1123
@@ -476,31 +476,24 @@ def test_add_and_remove_at_run_time() -> None:
     assert len(daemon.resolver.asked) == asked
 
 
-def test_address_from_key_establishment() -> None:
-    daemon = Daemon("server a.example", "server 10.0.0.9")
+def test_address_from_key_establishment_is_no_reason_to_refresh() -> None:
+    daemon = Daemon("server a.example")
     daemon.resolver.set("a.example", "10.0.0.1", "10.0.0.2")
     daemon.start()
-    named, literal = daemon.source("10.0.0.1"), daemon.source("10.0.0.9")
-    assert daemon.names.change_address(named, ip_address("10.0.0.1"), 123)
-    assert not daemon.names.change_address(named, ip_address("10.0.0.9"), 123)
-    assert daemon.names.change_address(named, ip_address("10.0.0.1"), 1123)
-    assert daemon.names.change_address(named, ip_address("10.0.0.4"), 1123)
-    assert daemon.names.change_address(literal, ip_address("10.0.0.8"), 123)
-    assert (named.text, named.port) == ("10.0.0.4", 1123)
-    assert daemon.lines() == [
-        "Source 10.0.0.1 (a.example) changed port to 1123",
-        "Source 10.0.0.1 changed to 10.0.0.4 (a.example)",
-        "Source 10.0.0.9 changed to 10.0.0.8 (10.0.0.9)",
-    ]
-    # the name still stands for the server that was asked for keys: nothing to refresh
+    daemon.sources.set_address(daemon.source("10.0.0.1"), ip_address("10.0.0.4"), 1123)
+    # the name still stands for the server that was asked for keys
     daemon.names.refresh()
     daemon.world.run(1.0)
-    assert daemon.shown == ["10.0.0.4", "10.0.0.8"]
+    assert daemon.shown == ["10.0.0.4"]
+    daemon.complain("10.0.0.4")
+    daemon.world.run(1.0)
+    assert daemon.shown == ["10.0.0.2"]
+    assert daemon.source("10.0.0.2").port == 123
 
 
 def test_literal_that_keys_led_astray_returns_to_its_own_address() -> None:
     daemon = Daemon("server 10.0.0.9").start()
-    assert daemon.names.change_address(daemon.source("10.0.0.9"), ip_address("10.0.0.8"), 123)
+    daemon.sources.set_address(daemon.source("10.0.0.9"), ip_address("10.0.0.8"))
     daemon.complain("10.0.0.8")
     daemon.world.run(1.0)
     assert daemon.shown == ["10.0.0.9"]
