@@ -15,7 +15,7 @@ from typing import Final
 
 import uvloop
 
-from ntpd_fast.client.sources import DaemonFacts
+from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
 from ntpd_fast.clock.served import ServedReference
@@ -79,18 +79,31 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         start_commands(context, clockwork, plane, keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
-        clockwork.start()
-        overseer.ready()
+        loop.call_soon(begin, context, clockwork)
         loop.run_forever()
+        overseer.stopping()
     return context.exit_status
 
 
 def handle_signals(context: Context) -> None:
-    """All of them end the daemon in good order."""
+    """All of them end the daemon in good order; held back until the loop turns, which would not hear them before."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
     for number in END_SIGNALS:
         context.loop.add_signal_handler(number, context.end, EXIT_END)
-    # Blocked by whoever made things that a signal must not leave behind.
+
+
+def begin(context: Context, clockwork: Clockwork) -> None:
+    """The first thing in the loop: everything is there, so ask the sources, and say that we are ready."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    clockwork.start()
+    end_without_hope(context, clockwork)
+    context.overseer.ready()
+
+
+def end_without_hope(context: Context, clockwork: Clockwork) -> None:
+    """A run for one measurement ends when no source can give it any more."""
+    if context.setup.run.mode is not ReferenceMode.NORMAL and clockwork.sources.is_hopeless():
+        clockwork.reference.fail_special_mode()
 
 
 def lock_memory() -> None:
@@ -130,7 +143,7 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
         driver = choose_driver(config, controls_clock=run.control_clock, log=tell)
     except ClockDriverError as error:
         raise FatalError(str(error)) from error
-    clockwork = Clockwork(
+    clockwork: Clockwork = Clockwork(
         context.loop,
         config,
         driver,
@@ -139,8 +152,10 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
         publish=publish,
         outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
         facts=DaemonFacts(serving=bool(setup.plan.binds), one_shot=run.mode is not ReferenceMode.NORMAL),
+        hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork)),
         options=ClockworkOptions(run.mode, run.restarted),
     )
+    clockwork.sources.selector.quiet = run.mode is not ReferenceMode.NORMAL
     context.parts.callback(clockwork.close)
     return clockwork
 

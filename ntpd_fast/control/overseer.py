@@ -21,6 +21,9 @@ class Overseer(Protocol):
     def status(self, text: str) -> None:
         """A line about the state of synchronisation and service."""
 
+    def stopping(self) -> None:
+        """Control ends on purpose."""
+
 
 class SupervisorLink:
     """The supervisor at the other end of a channel."""
@@ -40,6 +43,9 @@ class SupervisorLink:
     def status(self, text: str) -> None:
         """See `Overseer`."""
         self._channel.send(Verb.STATUS, text)
+
+    def stopping(self) -> None:
+        """The supervisor will see it end."""
 
 
 class ServiceManagerLink:
@@ -62,3 +68,7 @@ class ServiceManagerLink:
     def status(self, text: str) -> None:
         """See `Overseer`."""
         self._notifier.status(text)
+
+    def stopping(self) -> None:
+        """See `Overseer`."""
+        self._notifier.stopping()

@@ -52,7 +52,7 @@ class Limits:
     """A worker that does not stop by then is killed so that its successor can go."""
     backoff_first_s: float = 0.1
     backoff_max_s: float = 30.0
-    backoff_forget_s: float = 60.0
+    backoff_forget_s: float = 10.0
     """A child that lived so long was well: its next death counts as the first."""
 
 

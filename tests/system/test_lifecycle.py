@@ -1,0 +1,313 @@
+"""Start, signals, processes, end: the daemon as a whole."""
+
+import os
+import pwd
+import re
+import signal
+import socket
+import sys
+import time
+
+import pytest
+
+from tests.system.harness import (
+    PATIENCE_S,
+    PROGRAM,
+    ask,
+    children_of,
+    is_running,
+    open_to_others,
+    status_of,
+    wait_until,
+)
+
+SERVE = ("local stratum 7", "allow")
+FEATURES = r"\(\+CMDMON [-+]REFCLOCK [-+]RTC \+PRIVDROP [-+]SCFILTER [-+]SIGND [-+]NTS \+SECHASH \+IPV6 [-+]DEBUG\)"
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="there are no rights to drop")
+
+
+def stratum(answer: bytes | None) -> int:
+    assert answer is not None, "no answer"
+    return answer[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_one_process_from_start_to_end(make_daemon, number):
+    daemon = make_daemon(*SERVE).start()
+    assert children_of(daemon.pid) == []
+    assert daemon.pidfile.read_text() == f"{daemon.pid}\n"
+    assert stratum(daemon.ask()) == 7
+    assert stratum(daemon.ask("::1")) == 7
+    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < 40
+    assert len(os.listdir(f"/proc/{daemon.pid}/task")) == 1
+    started = time.monotonic()
+    assert daemon.stop(number) == 0
+    assert time.monotonic() - started < 3
+    lines = daemon.errors().splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
+    assert re.fullmatch(stamp + rf"ntpd-fast version [\d.]+ starting {FEATURES}", lines[0])
+    assert re.fullmatch(stamp + "ntpd-fast exiting", lines[-1])
+    assert "Disabled control of system clock" in daemon.log_texts()
+    assert not any("Could not" in line or "Disabled command socket" in line for line in lines)
+    assert daemon.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_answer_and_end_with_the_daemon(make_daemon, number):
+    daemon = make_daemon(*SERVE, "workers 2", options=("-d",)).start()
+    assert len(children_of(daemon.pid)) == 3
+    for address in ("127.0.0.1", "127.0.0.77", "::1"):
+        for _ in range(20):
+            assert stratum(daemon.ask(address)) == 7
+    assert "Reference ID    : 7F7F0101" in daemon.chronyc("tracking")
+    assert re.search(r"NTP packets received +: 60\n", daemon.chronyc("serverstats"))
+    assert daemon.stop(number) == 0
+    assert daemon.log_texts()[-1] == "ntpd-fast exiting"
+    assert daemon.left_behind() == []
+
+
+def test_terminals_keys_reach_the_whole_group_and_end_well(make_daemon):
+    daemon = make_daemon(*SERVE, "workers 1", launcher=["setsid", *PROGRAM]).start()
+    family = children_of(daemon.pid)
+    os.killpg(daemon.pid, signal.SIGINT)
+    assert daemon.wait() == 0
+    assert daemon.log_texts()[-1] == "ntpd-fast exiting"
+    assert not any(is_running(pid) for pid in family)
+    assert not any("killed" in line or "exited" in line for line in daemon.log_texts())
+
+
+def test_default_number_of_workers(make_daemon):
+    daemon = make_daemon(*SERVE, options=("-n", "-l", "daemon.log")).start()
+    assert len(children_of(daemon.pid)) == 1 + len(os.sched_getaffinity(0))
+    assert stratum(daemon.ask()) == 7
+    daemon.stop()
+    daemon = make_daemon("local", options=("-n", "-l", "daemon.log")).start()
+    assert children_of(daemon.pid) == []
+    assert daemon.ask(timeout_s=0.3) is None
+    daemon.stop()
+
+
+def test_nobody_survives_a_killed_supervisor(make_daemon):
+    daemon = make_daemon(*SERVE, "workers 2").start()
+    family = children_of(daemon.pid)
+    assert len(family) == 3
+    daemon.close()
+    assert not any(is_running(pid) for pid in family)
+    # what it left is found stale
+    assert daemon.left_behind() == ["command.sock", "daemon.pid"]
+    again = daemon.start()
+    assert stratum(again.ask()) == 7
+    again.stop()
+    assert daemon.left_behind() == []
+
+
+def test_background(make_daemon):
+    daemon = make_daemon(*SERVE, "workers 1", options=("-l", "PATH"), launcher=PROGRAM)
+    log = daemon.directory / "daemon.log"
+    daemon.arguments[daemon.arguments.index("PATH")] = str(log)
+    done = daemon.run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # everything is there at that moment
+    pid = int(daemon.pidfile.read_text())
+    try:
+        assert daemon.left_behind() == ["command.sock", "daemon.pid"]
+        assert "stratum" in daemon.chronyc("tracking").lower()
+        assert stratum(daemon.ask()) == 7
+        assert os.getsid(pid) == pid
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+        family = [pid, *children_of(pid)]
+        second = daemon.run()
+        assert second.returncode == 1
+        assert second.stderr == (f"Another ntpd-fast may already be running (pid={pid}), check {daemon.pidfile}\n")
+        assert stratum(daemon.ask()) == 7
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not any(is_running(one) for one in family), "the daemon to end")
+    assert daemon.left_behind() == []
+    assert log.read_text().splitlines()[-1].endswith(" ntpd-fast exiting")
+
+
+def test_failure_in_the_background_is_told_by_the_starting_process(make_daemon):
+    daemon = make_daemon("nonsense", options=("-l", "/dev/null"))
+    done = daemon.run()
+    assert done.returncode == 1
+    assert done.stderr == f"Invalid directive nonsense at line 5 in file {daemon.config}\n"
+    assert daemon.left_behind() == []
+
+
+def test_shutdown_command(make_daemon):
+    for workers in (0, 1):
+        daemon = make_daemon(*SERVE, f"workers {workers}").start()
+        assert daemon.chronyc("shutdown") == "200 OK\n"
+        assert daemon.wait() == 0
+        assert "Received shutdown command" in daemon.log_texts()
+        assert daemon.log_texts()[-1] == "ntpd-fast exiting"
+        assert daemon.left_behind() == []
+
+
+@pytest.mark.parametrize(("directives", "status"), [(SERVE, 0), ((), 1)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_timeout(make_daemon, directives, status, workers):
+    daemon = make_daemon(*directives, f"workers {workers}", options=("-d", "-t", "1")).start()
+    assert daemon.wait() == status
+    assert daemon.log_texts()[-2:] == ["Timeout reached", "ntpd-fast exiting"]
+
+
+def test_name_of_the_link_is_the_name_of_the_daemon(make_daemon, tmp_path):
+    link = tmp_path / "chronyd"
+    link.write_text("import sys\nfrom ntpd_fast.cli.daemon import main\nsys.exit(main())\n")
+    daemon = make_daemon(*SERVE, launcher=[sys.executable, str(link)]).start()
+    assert daemon.stop() == 0
+    assert re.match(r"chronyd version .* starting", daemon.log_texts()[0])
+    assert daemon.log_texts()[-1] == "chronyd exiting"
+    daemon.arguments = ["-v"]
+    assert re.fullmatch(rf"chronyd \(\S+\) version \S+ {FEATURES}\n", daemon.run().stdout)
+
+
+def test_directives_on_the_command_line(make_daemon):
+    daemon = make_daemon()
+    position = daemon.arguments.index("-f")
+    words = daemon.config.read_text().splitlines()
+    daemon.arguments[position:] = [*words, "local stratum 3", "allow 127.0.0.0/8"]
+    daemon.start()
+    assert stratum(daemon.ask()) == 3
+    assert daemon.ask("::1", timeout_s=0.3) is None
+    daemon.stop()
+
+
+@pytest.mark.parametrize(("option", "answering", "silent"), [("-4", "127.0.0.1", "::1"), ("-6", "::1", "127.0.0.1")])
+def test_one_family_only(make_daemon, option, answering, silent):
+    daemon = make_daemon(*SERVE, options=("-d", option)).start()
+    assert stratum(daemon.ask(answering)) == 7
+    assert daemon.ask(silent, timeout_s=0.3) is None
+    daemon.stop()
+
+
+def test_service_manager_is_told(make_daemon, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        for workers in (0, 1):
+            daemon = make_daemon(*SERVE, f"workers {workers}", environment=environment).start()
+            words = [manager.recv(100)]
+            while words[-1] != b"READY=1":
+                words.append(manager.recv(100))
+            assert ask(port=daemon.port) is not None
+            for _ in range(3):
+                assert manager.recv(100) == b"WATCHDOG=1"
+            daemon.stop()
+            while (word := manager.recv(100)) == b"WATCHDOG=1":
+                pass
+            assert word == b"STOPPING=1"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_sockets_handed_over(make_daemon, count):
+    daemon = make_daemon(*SERVE, "workers 4", options=("-d", "-4"))
+    given = []
+    for _ in range(count):
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.bind(("0.0.0.0", daemon.port))
+        given.append(opened)
+    # what a service manager does between fork and exec
+    script = "import os,sys; [os.dup2(int(fd), 3 + i) for i, fd in enumerate(sys.argv[1].split(','))]; "
+    script += "os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
+    numbers = [os.dup2(opened.fileno(), 200 + index) for index, opened in enumerate(given)]
+    daemon.launcher = [sys.executable, "-c", script, ",".join(map(str, numbers)), *PROGRAM]
+    daemon.environment["LISTEN_FDS"] = str(count)
+    daemon.start(pass_fds=tuple(numbers))
+    for opened in given:
+        opened.close()
+    for number in numbers:
+        os.close(number)
+    assert len(children_of(daemon.pid)) == 1 + count
+    for last in range(1, 20):
+        assert stratum(daemon.ask(f"127.0.0.{last}")) == 7
+    assert any("handed over for 0.0.0.0:" in line for line in daemon.log_texts())
+    daemon.stop()
+
+
+@AS_ROOT
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rights_are_dropped(make_daemon, workers):
+    nobody = pwd.getpwnam("nobody")
+    daemon = make_daemon(*SERVE, f"workers {workers}", user="nobody")
+    open_to_others(daemon.directory)
+    daemon.run_directory.chmod(0o770)
+    os.chown(daemon.run_directory, nobody.pw_uid, nobody.pw_gid)
+    os.chown(daemon.directory, nobody.pw_uid, nobody.pw_gid)
+    daemon.start()
+    assert stratum(daemon.ask()) == 7
+    everybody = [daemon.pid, *children_of(daemon.pid)]
+    for pid in everybody:
+        uid, gid, groups, permitted, effective = status_of(pid, "Uid", "Gid", "Groups", "CapPrm", "CapEff")
+        assert set(uid.split()) == {str(nobody.pw_uid)}
+        assert set(gid.split()) == {str(nobody.pw_gid)}
+        assert groups.split() in ([], [str(nobody.pw_gid)])
+        # -x and a high port: nothing is needed
+        assert (permitted, effective) == ("0" * 16, "0" * 16)
+    for pid in everybody[1:]:
+        assert status_of(pid, "NoNewPrivs") == ["1"]
+    assert os.stat(daemon.command_socket).st_uid == nobody.pw_uid
+    assert daemon.stop() == 0
+    assert daemon.left_behind() == []
+
+
+def test_once_without_sources_ends_at_once(make_daemon):
+    daemon = make_daemon("port 0", options=("-Q",))
+    done = daemon.run()
+    assert done.returncode == 1
+    assert done.texts[-2:] == ["No suitable source for synchronisation", "ntpd-fast exiting"]
+
+
+def test_memory_lock_and_priority(make_daemon):
+    if os.getuid() != 0:
+        return
+    daemon = make_daemon(*SERVE, "workers 1", options=("-d", "-m", "-P", "1")).start()
+    control, worker = children_of(daemon.pid)
+    assert os.sched_getscheduler(control) == os.SCHED_FIFO
+    assert os.sched_getscheduler(worker) == os.SCHED_OTHER
+    assert status_of(control, "VmLck")[0].strip() != "0 kB"
+    assert stratum(daemon.ask()) == 7
+    daemon.stop()
+
+
+def test_debug_lines_have_letters(make_daemon):
+    daemon = make_daemon(*SERVE, options=("-d", "-d")).start()
+    daemon.stop()
+    assert all(re.match(r"\S+Z [DIWEF]:", line) for line in daemon.errors().splitlines())
+
+
+def test_configuration_is_printed_not_run(make_daemon):
+    daemon = make_daemon("allow   10.0.0.0/8", "local", options=("-p",))
+    done = daemon.run()
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == ["allow 10.0.0.0/8", "local"]
+    daemon.config.write_text("local\nnonsense 1\n")
+    done = daemon.run()
+    assert done.returncode == 1
+    assert done.stdout == "local\nnonsense 1\n"
+    assert done.texts == [f"Fatal error : Invalid directive nonsense at line 2 in file {daemon.config}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "out", "error"),
+    [
+        (["-h"], 0, "Usage: ntpd-fast", ""),
+        (["-Z", "--help"], 0, "Usage: ntpd-fast", ""),
+        (["--version"], 0, "ntpd-fast (", ""),
+        (["-Z"], 1, "Usage: ntpd-fast", "ntpd-fast: option -Z not recognized\n"),
+        (["-f"], 1, "Usage: ntpd-fast", "ntpd-fast: option -f requires argument\n"),
+        (["-t", "x"], 1, "", "Fatal error : Invalid argument x\n"),
+    ],
+)
+def test_options_that_end_at_once(make_daemon, arguments, status, out, error):
+    daemon = make_daemon()
+    daemon.arguments = arguments
+    done = daemon.run()
+    assert done.returncode == status
+    assert done.stdout.startswith(out)
+    assert done.stderr == error

@@ -1,0 +1,206 @@
+"""Workers that die or are replaced under load: their clients hardly notice, the others' not at all.
+
+The load is small (the machine is shared): a few thousand requests a second from one sender for each worker.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import pytest
+
+from ntpd_fast.control.main import Commands
+from ntpd_fast.server.channel import Verb
+from ntpd_fast.server.steering import Steering
+from ntpd_fast.server.supervisor import Backoff
+from tests.system.harness import ask, children_of, wait_until
+
+SERVE = ("local stratum 7", "allow", "workers 2")
+REQUESTS_A_SECOND = 1500
+# what a worker may hold in its hands when it is killed: one batch
+BATCH = 64
+
+
+@dataclass
+class Load:
+    """Requests from one address at a steady rate; every answer is matched by its originate timestamp."""
+
+    address: str
+    port: int
+    sent_ns: list[int] = field(default_factory=list)
+    answered_ns: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((self.address, 0))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            client.connect(("127.0.0.1", self.port))
+            client.setblocking(False)
+            started = time.monotonic()
+            while not self._stop.is_set():
+                self._receive(client, 0.0005)
+                due = int((time.monotonic() - started) * REQUESTS_A_SECOND)
+                # after a pause of our own, no burst
+                for _ in range(min(due - len(self.sent_ns), 20)):
+                    self.sent_ns.append(time.monotonic_ns())
+                    client.send(struct.pack("!B39xQ", 4 << 3 | 3, len(self.sent_ns)))
+            deadline = time.monotonic() + 2
+            while len(self.answered_ns) < len(self.sent_ns) and time.monotonic() < deadline:
+                self._receive(client, 0.05)
+
+    def _receive(self, client: socket.socket, timeout_s: float) -> None:
+        if select.select([client], [], [], timeout_s)[0]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    answer = client.recv(1024)
+                    self.answered_ns[struct.unpack_from("!Q", answer, 24)[0]] = time.monotonic_ns()
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def lost(self) -> list[int]:
+        return [number for number in range(1, len(self.sent_ns) + 1) if number not in self.answered_ns]
+
+    def first_answer_after(self, moment_ns: int) -> int:
+        """ns from a moment to the first answer to a request sent after it."""
+        return min(
+            self.answered_ns[number + 1] - moment_ns
+            for number, sent_ns in enumerate(self.sent_ns)
+            if sent_ns > moment_ns and number + 1 in self.answered_ns
+        )
+
+
+@pytest.fixture
+def serving(make_daemon, monkeypatch):
+    """A daemon with two workers, and an address of each worker's clients."""
+    salt = 0x5EED
+    monkeypatch.setattr("ntpd_fast.server.sockets.secrets.randbits", lambda bits: salt)
+    steering = Steering((salt, salt))
+    daemon = make_daemon(*SERVE).start()
+    candidates = [f"127.0.0.{last}" for last in range(1, 100)]
+    addresses = [next(a for a in candidates if steering.index(ip_address(a), 2) == index) for index in (1, 2)]
+    return daemon, addresses
+
+
+def worker_pids(daemon) -> list[int]:
+    return children_of(daemon.pid)[1:]
+
+
+def successor_of(daemon, victim: int, other: int) -> int:
+    """The worker beside `other` once it is not `victim` any more."""
+    wait_until(lambda: len(worker_pids(daemon)) == 2 and victim not in worker_pids(daemon), "a new worker")
+    (successor,) = set(worker_pids(daemon)) - {other}
+    return successor
+
+
+def test_killed_worker_loses_a_batch_at_most_and_its_successor_serves_within_20_ms(monkeypatch, request):
+    """Each death counts as the first: the back-off of repeated ones has its own test."""
+    monkeypatch.setattr(Backoff, "delay_s", lambda self, lived_s: 0.0)
+    daemon, (victims_client, others_client) = request.getfixturevalue("serving")
+    kills = 6
+    moments = []
+    with Load(victims_client, daemon.port) as victims, Load(others_client, daemon.port) as others:
+        victim, other = worker_pids(daemon)
+        for _ in range(kills):
+            time.sleep(0.3)
+            moments.append(time.monotonic_ns())
+            os.kill(victim, signal.SIGKILL)
+            victim = successor_of(daemon, victim, other)
+        time.sleep(0.3)
+    assert other in worker_pids(daemon)
+    assert others.lost == []
+    assert len(victims.lost) <= kills * BATCH
+    # each kill by itself: the machine may be busy, but not each time
+    gaps_ms = [victims.first_answer_after(moment) / 1e6 for moment in moments]
+    assert min(gaps_ms) < 20, gaps_ms
+    lost_near = [sum(abs(victims.sent_ns[n - 1] - moment) < 250_000_000 for n in victims.lost) for moment in moments]
+    assert min(lost_near) == 0, lost_near
+    assert sum("Worker 0" in line and "was killed by SIGKILL" in line for line in daemon.log_texts()) == kills
+    daemon.stop()
+
+
+def test_client_log_survives_a_killed_worker(serving):
+    daemon, (client, _) = serving
+    with Load(client, daemon.port):
+        time.sleep(0.3)
+    before = ntp_hits(daemon, client)
+    victim, other = worker_pids(daemon)
+    os.kill(victim, signal.SIGKILL)
+    successor_of(daemon, victim, other)
+    with Load(client, daemon.port):
+        time.sleep(0.3)
+    assert before > 100
+    assert ntp_hits(daemon, client) > before + 100
+    daemon.stop()
+
+
+def ntp_hits(daemon, client: str) -> int:
+    rows = [line.split() for line in daemon.chronyc("-n", "clients").splitlines()]
+    return next(int(row[1]) for row in rows if row and row[0] == client)
+
+
+def test_frozen_worker_is_replaced(serving):
+    """SIGSTOP stands for a loop that does not turn any more."""
+    daemon, (client, _) = serving
+    victim, other = worker_pids(daemon)
+    os.kill(victim, signal.SIGSTOP)
+    successor_of(daemon, victim, other)
+    assert ask(port=daemon.port, source=client) is not None
+    assert any("Worker 0" in line and "has stood still for" in line for line in daemon.log_texts())
+    assert other in worker_pids(daemon)
+    daemon.stop()
+
+
+def test_killed_control_comes_back_and_workers_serve_on(serving):
+    daemon, (client, _) = serving
+    control, *workers = children_of(daemon.pid)
+    with Load(client, daemon.port) as load:
+        time.sleep(0.2)
+        os.kill(control, signal.SIGKILL)
+        wait_until(lambda: len(children_of(daemon.pid)) == 3, "a new control")
+        wait_until(lambda: "7F7F0101" in daemon.chronyc("tracking"), "its command socket")
+        time.sleep(0.2)
+    assert load.lost == []
+    assert set(workers) <= set(children_of(daemon.pid))
+    assert daemon.stop() == 0
+    assert daemon.left_behind() == []
+
+
+def test_replaced_workers_lose_nothing(monkeypatch, request):
+    """Hand-over on the same sockets, three times for each worker. Here `cyclelogs` asks for it."""
+
+    def ask_supervisor(commands) -> None:
+        commands._context.overseer._channel.send(Verb.REPLACE)
+
+    monkeypatch.setattr(Commands, "cycle_logs", ask_supervisor)
+    daemon, clients = request.getfixturevalue("serving")
+    with Load(clients[0], daemon.port) as one, Load(clients[1], daemon.port) as two:
+        for _ in range(3):
+            time.sleep(0.2)
+            before = set(worker_pids(daemon))
+            assert daemon.chronyc("cyclelogs") == "200 OK\n"
+            wait_until(
+                lambda before=before: len(worker_pids(daemon)) == 2 and not before & set(worker_pids(daemon)),
+                "new workers",
+            )
+        time.sleep(0.2)
+    assert (one.lost, two.lost) == ([], [])
+    assert not any("killed" in line for line in daemon.log_texts())
+    daemon.stop()
