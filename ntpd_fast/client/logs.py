@@ -94,7 +94,7 @@ def format_measurement(record: MeasurementRecord) -> str:
         else (0.0, 0.0, 0.0, record.root_delay_s, record.root_dispersion_s)
     )
     return (
-        f"{_date(record.time_ns)} {record.address or '':<15} {_LEAP_LETTERS[record.leap]} {record.stratum:2d} "
+        f"{_date(record.time_ns)} {record.address or ''!s:<15} {_LEAP_LETTERS[record.leap]} {record.stratum:2d} "
         f"{format_tests(record.tests)}  {record.local_poll:2d} {record.remote_poll:2d} {record.score:4.2f} "
         + " ".join(f"{value:10.3e}" for value in values)
         + f" {record.refid:08X} {record.mode}{'I' if record.interleaved else 'B'}"
