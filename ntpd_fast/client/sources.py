@@ -576,7 +576,8 @@ class Sources:
             self.hooks.selected_once()
 
     def _log_statistics(self, source: SelectableSource) -> None:
-        if self.hooks.statistics is not None:
+        """Write the statistics log, once there is a line through the samples."""
+        if source.stats.fitted and self.hooks.statistics is not None:
             self.hooks.statistics(self._statistics(source))
 
     def _bad_source(self, selectable: SelectableSource) -> None:
