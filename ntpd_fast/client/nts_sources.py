@@ -1,7 +1,7 @@
 """NTS of all sources: makes their authenticators, knows their KE servers, keeps their keys over a restart.
 
 The engine's end of it: `authenticator` where sources get theirs made, `adopt` as the `added` hook of `Sources`,
-`save` at exit, on `dump` and before the daemon forgets a source.
+`change_address` from whoever owns the addresses (`Names`), `save` at exit and on `dump`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.nts_auth import NtsAuthenticator, NtsOptions, NtsState
 from ntpd_fast.client.ntske_client import KeyExchanger
 from ntpd_fast.client.packet import IPAddress
-from ntpd_fast.client.sources import AlreadyInUseError, Sources
 from ntpd_fast.client.stamps import Now
 from ntpd_fast.config.model import Config, SourceConfig, SourceKind
 from ntpd_fast.system.messages import Log, Severity
@@ -50,7 +49,7 @@ class _Host:
 
 
 class NtsSources:
-    """The NTS sources of a daemon. `bind` names the set of sources before the first is added."""
+    """The NTS sources of a daemon."""
 
     def __init__(
         self,
@@ -70,11 +69,10 @@ class NtsSources:
         self._monotonic_ns = monotonic_ns
         self._random_bytes = random_bytes
         self._directory = config.ntsdumpdir
-        self._sources: Sources | None = None
         self._hosts: dict[NtpSource, _Host] = {}
-
-    def bind(self, sources: Sources) -> None:
-        self._sources = sources
+        self.change_address: Callable[[NtpSource, IPAddress, int], bool] | None = None
+        """Has a source ask another server (`Names.change_address`); false when another source has that address.
+        To be set before the sources are started."""
 
     def authenticator(self, config: SourceConfig) -> Authenticator:
         """The authenticator of a source; NTS beats a key, and is not for peers."""
@@ -104,21 +102,11 @@ class NtsSources:
 
     def move(self, source: NtpSource, address: IPAddress, port: int) -> bool:
         """Have a source ask another server; False when another source has that address."""
-        if self._sources is None:
-            raise ValueError("no sources to look through")
-        old_text, old_address, old_port = source.text, source.address, source.port
-        if (old_address, old_port) == (address, port):
+        if (source.address, source.port) == (address, port):
             return True
-        try:
-            self._sources.set_address(source, address, port)
-        except AlreadyInUseError:
-            return False
-        name = source.config.name
-        if old_address != address:
-            self._log(Severity.INFO, f"Source {old_text} changed to {source.text} ({name})")
-        else:
-            self._log(Severity.INFO, f"Source {source.text} ({name}) changed port to {port}")
-        return True
+        if self.change_address is None:
+            raise ValueError("nobody owns the addresses of sources")
+        return self.change_address(source, address, port)
 
     def save(self, now: Now) -> None:
         """Write the dump files of all sources that have keys."""

@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 from ntpd_fast._tls import AlpnError, Credentials, Session, TlsError, set_time_offset
+from ntpd_fast.client.resolver import Resolution, Resolver
 from ntpd_fast.nts.keys import export_keys
 from ntpd_fast.nts.records import (
     AES_128_GCM_SIV,
@@ -176,13 +177,6 @@ class Trust(Protocol):
         """What is trusted under a `certset`. TlsError when it cannot be had."""
 
 
-class Resolver(Protocol):
-    """Name resolution for the NTP server that a KE server names."""
-
-    async def resolve(self, name: str, family_first: int) -> IPAddress | None:
-        """An address of an absolute name, of that address family if there is one; None when there is none."""
-
-
 class KeClient:
     """Key exchanges of the daemon, each a task of the event loop."""
 
@@ -290,8 +284,17 @@ class KeClient:
             return request.address
         if is_address(keys.server):
             return ip_address(keys.server)
-        family = socket.AF_INET if request.address.version == 4 else socket.AF_INET6
-        return await self._resolver.resolve(keys.server.rstrip(".") + ".", family)
+        answer: asyncio.Future[Resolution] = self._loop.create_future()
+
+        def resolved(resolution: Resolution) -> None:
+            if not answer.done():
+                answer.set_result(resolution)
+
+        # absolute: the name is the server's, not one of this machine's search list
+        self._resolver.resolve(keys.server.rstrip(".") + ".", resolved)
+        addresses = (await answer).addresses
+        same_family = [address for address in addresses if address.version == request.address.version]
+        return next(iter([*same_family, *addresses]), None)
 
 
 def _reason(error: OSError) -> str:

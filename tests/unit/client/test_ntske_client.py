@@ -23,6 +23,7 @@ from ntpd_fast.client.ntske_client import (
     KeRequest,
 )
 from ntpd_fast.client.ntske_trust import TrustStore
+from ntpd_fast.client.resolver import Resolution
 from ntpd_fast.config.model import TrustedCerts
 from ntpd_fast.nts.records import Agreement, MessageReader, Record, agreement_records, encode, error_records
 from ntpd_fast.server.keyring import CURRENT, random_keys
@@ -216,12 +217,14 @@ def test_hanging_up_in_the_handshake_is_tried_again_sooner(authority):
 class Names:
     """A resolver with one name."""
 
-    def __init__(self):
+    def __init__(self, *addresses):
         self.asked = []
+        self.addresses = addresses or ("2001:db8::9", "127.0.0.9")
 
-    async def resolve(self, name, family_first):
-        self.asked.append((name, family_first))
-        return ip_address("127.0.0.9") if name == "time.example.test." else None
+    def resolve(self, name, done):
+        self.asked.append(name)
+        known = tuple(map(ip_address, self.addresses)) if name == "time.example.test." else ()
+        asyncio.get_event_loop().call_soon(done, Resolution(known, "" if known else "No address"))
 
 
 class Trusting:
@@ -278,7 +281,9 @@ def test_a_named_ntp_server_is_resolved(loop, server, authority):
     client = KeClient(loop, Trusting(authority), names)
     server.service.ntp_server = "time.example.test"
     assert run(loop, client, server.port)[1] == ip_address("127.0.0.9")
-    assert names.asked == [("time.example.test.", socket.AF_INET)]
+    assert names.asked == ["time.example.test."]
+    names.addresses = ("2001:db8::9",)
+    assert run(loop, client, server.port)[1] == ip_address("2001:db8::9")
     server.service.ntp_server = "none.example.test"
     result, address = run(loop, client, server.port)
     assert address is None
