@@ -1,13 +1,14 @@
 """NTS of all sources: makes their authenticators, knows their KE servers, keeps their keys over a restart.
 
 The engine's end of it: `authenticator` where sources get theirs made, `adopt` as the `added` hook of `Sources`,
-`change_address` from whoever owns the addresses (`Names`), `save` at exit and on `dump`.
+`bind` to the set of sources, `save` at exit and on `dump`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 from ntpd_fast.client import ntsdump
 from ntpd_fast.client.auth import Authenticator
@@ -15,9 +16,17 @@ from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.nts_auth import NtsAuthenticator, NtsOptions, NtsState
 from ntpd_fast.client.ntske_client import KeyExchanger
 from ntpd_fast.client.packet import IPAddress
+from ntpd_fast.client.sources import AddSourceError
 from ntpd_fast.client.stamps import Now
 from ntpd_fast.config.model import Config, SourceConfig, SourceKind
 from ntpd_fast.system.messages import Log, Severity
+
+
+class AddressTable(Protocol):
+    """The part of `Sources` that knows which source has which address."""
+
+    def set_address(self, source: NtpSource, address: IPAddress, port: int | None = None) -> None:
+        """Give a source another address; raises AddSourceError when it is taken."""
 
 
 class _Host:
@@ -70,9 +79,11 @@ class NtsSources:
         self._random_bytes = random_bytes
         self._directory = config.ntsdumpdir
         self._hosts: dict[NtpSource, _Host] = {}
-        self.change_address: Callable[[NtpSource, IPAddress, int], bool] | None = None
-        """Has a source ask another server (`Names.change_address`); false when another source has that address.
-        To be set before the sources are started."""
+        self._sources: AddressTable | None = None
+
+    def bind(self, sources: AddressTable) -> None:
+        """Name the set of sources; before they are started."""
+        self._sources = sources
 
     def authenticator(self, config: SourceConfig) -> Authenticator:
         """The authenticator of a source; NTS beats a key, and is not for peers."""
@@ -102,11 +113,22 @@ class NtsSources:
 
     def move(self, source: NtpSource, address: IPAddress, port: int) -> bool:
         """Have a source ask another server; False when another source has that address."""
-        if (source.address, source.port) == (address, port):
+        old, old_port = source.address, source.port
+        if (old, old_port) == (address, port):
             return True
-        if self.change_address is None:
-            raise ValueError("nobody owns the addresses of sources")
-        return self.change_address(source, address, port)
+        if self._sources is None:
+            raise ValueError("no set of sources")
+        try:
+            self._sources.set_address(source, address, port)
+        except AddSourceError:
+            return False
+        name = source.config.name
+        if address != old:
+            self._log(Severity.INFO, f"Source {old} changed to {address} ({name})")
+        else:
+            label = f"{address}" if name == f"{address}" else f"{address} ({name})"
+            self._log(Severity.INFO, f"Source {label} changed port to {port}")
+        return True
 
     def save(self, now: Now) -> None:
         """Write the dump files of all sources that have keys."""

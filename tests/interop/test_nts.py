@@ -366,7 +366,7 @@ class NtsClient:
             log=self._log,
             random=rng,
         )
-        self.nts.change_address = self.names.change_address
+        self.nts.bind(self.sources)
         self.names.start(config.sources)
 
     def _log(self, severity: Severity, text: str) -> None:

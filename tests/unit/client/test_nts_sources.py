@@ -2,13 +2,12 @@
 
 from ipaddress import ip_address
 
-import pytest
-
 from ntpd_fast._nts import KeyRing
 from ntpd_fast.client import ntsdump
 from ntpd_fast.client.auth import AuthMode, NoAuthentication
 from ntpd_fast.client.nts_sources import NtsSources
 from ntpd_fast.client.ntske_client import KeFailure, KeKeys
+from ntpd_fast.client.sources import AlreadyInUseError
 from ntpd_fast.client.stamps import Now
 from ntpd_fast.config.loader import parse_lines
 
@@ -61,7 +60,7 @@ class World:
             lambda severity, text: self.logged.append(text),
             monotonic_ns=lambda: NOW.monotonic_ns,
         )
-        self.nts.change_address = self.change_address
+        self.nts.bind(self)
         self.taken = set()
         self.sources = []
         for number, config in enumerate(self.config.sources):
@@ -69,12 +68,11 @@ class World:
             self.sources.append(source)
             self.nts.adopt(source)
 
-    def change_address(self, source, address, port):
+    def set_address(self, source, address, port):
         if address in self.taken:
-            return False
+            raise AlreadyInUseError
         source.address, source.port = address, port
         source.association.auth.reset()
-        return True
 
     def establish(self, source, ntp_address, **more):
         ring = KeyRing()
@@ -112,7 +110,7 @@ def test_a_source_that_moved_still_asks_its_ke_server():
     assert world.exchanger.requests[-1].address == FIRST
     # another address of the name is another KE server
     world.exchanger.done[-1](KeFailure("no"), None)
-    world.change_address(source, ip_address("192.0.2.3"), 123)
+    world.set_address(source, ip_address("192.0.2.3"), 123)
     assert not auth.prepare(later)
     assert world.exchanger.requests[-1].address == ip_address("192.0.2.3")
 
@@ -138,7 +136,7 @@ def test_keys_are_kept_under_the_address_of_the_ke_server(tmp_path):
     assert source.association.auth.prepare(NOW)
     assert (source.address, source.port) == (SECOND, 1123)
     assert not again.exchanger.requests
-    assert again.logged == [f"Loaded NTS keys of {FIRST}"]
+    assert again.logged == [f"Loaded NTS keys of {FIRST}", f"Source {FIRST} changed to {SECOND} (a)"]
     assert not list(tmp_path.iterdir())
 
 
@@ -169,8 +167,8 @@ def test_bad_files_and_directories_are_told(tmp_path):
     assert world.logged == [f"Could not save NTS keys to {tmp_path}/none/{FIRST}.nts : No such file or directory"]
 
 
-def test_addresses_need_an_owner():
-    world = World("server a nts")
-    world.nts.change_address = None
-    with pytest.raises(ValueError, match="owns"):
-        world.establish(world.sources[0], SECOND)
+def test_changes_are_told():
+    world = World("server a nts", f"server {FIRST} nts")
+    world.establish(world.sources[0], SECOND)
+    world.establish(world.sources[1], FIRST, port=1123)
+    assert world.logged == [f"Source {FIRST} changed to {SECOND} (a)", f"Source {FIRST} changed port to 1123"]
