@@ -619,6 +619,8 @@ class Config:
     # Our own
     workers: int | None = None
     """Worker processes, 0..256; 0: answers come from the control process; None: chosen at start."""
+    cmdgroup: str | None = None
+    """Group that gets a Unix socket for reports; None: no such socket."""
 
     lines: tuple[ConfigLine, ...] = field(default=(), compare=False, repr=False)
     """Every line that took effect, in order."""

@@ -27,7 +27,7 @@ class Support(Enum):
 _NAMES = {
     Support.ACTIVE: """
         allow bindaddress bindcmdaddress bindcmddevice binddevice clientloglimit clockprecision cmdallow cmddeny
-        cmdport cmdratelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode
+        cmdgroup cmdport cmdratelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode
         leapsectz local lock_all logchange makestep maxchange maxclockerror maxdrift maxslewrate maxupdateskew
         noclientlog opencommands pidfile port ratelimit rtcsync sched_priority smoothtime user workers
     """,

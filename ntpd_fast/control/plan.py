@@ -1,5 +1,6 @@
 """From a configuration to what is opened and how many processes there are: decisions only, nothing is touched."""
 
+import grp
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -8,6 +9,7 @@ from typing import Final
 from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.config.model import Config, SourceKind
 from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.monitor.paths import group_socket
 from ntpd_fast.monitor.transport import SocketPlan
 from ntpd_fast.server.access import AccessTable, AccessTableFull
 from ntpd_fast.server.clientlog import ClientLogPlan, clientlog_plan
@@ -100,12 +102,15 @@ def worker_count(config: Config, run: RunOptions, *, cpus: int, serves: bool) ->
 
 
 def command_socket_plan(config: Config, run: RunOptions, uid: int, gid: int) -> SocketPlan:
-    """The command sockets. `-Q` opens none that was not asked for."""
+    """The command sockets. `-Q` opens none that was not asked for. Raises FatalError for an unknown `cmdgroup`."""
     path = config.bindcmdaddress_path
     port = config.cmdport
     if run.mode is ReferenceMode.PRINT_ONCE:
         path = path or ""
         port = port if config.uses("cmdport") else 0
+    reports_path, reports_gid = "", 0
+    if config.cmdgroup is not None:
+        reports_path, reports_gid = group_socket(path or run.command_socket), _group_id(config.cmdgroup)
     configured = (config.bindcmdaddress_ipv4 or _LOOPBACK[0], config.bindcmdaddress_ipv6 or _LOOPBACK[1])
     return SocketPlan(
         unix_path=run.command_socket if path is None else path,
@@ -114,4 +119,13 @@ def command_socket_plan(config: Config, run: RunOptions, uid: int, gid: int) -> 
         addresses=tuple(address for address in configured if run.family in (None, address.version)),
         port=port,
         device=config.bindcmddevice,
+        reports_path=reports_path,
+        reports_gid=reports_gid,
     )
+
+
+def _group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise FatalError(f"Could not get group ID of {name}") from None
