@@ -266,7 +266,7 @@ class Selector:
     def _follow(self, survivors: list[SelectableSource], updated: SelectableSource | None) -> None:
         """Choose among the survivors and set the clock."""
         leap = _vote_on_leap(survivors)
-        preferred = [source for source in survivors if source.options & SelectOption.PREFER]
+        preferred = [source for source in survivors if source.prefer]
         if preferred:
             for source in survivors:
                 source.state = SourceState.NONPREFERRED
@@ -318,7 +318,7 @@ class Selector:
             source.offset_lo_s = data.offset_lo_s - extra_s
             source.offset_hi_s = data.offset_hi_s + extra_s
             source.distance_s = data.root_distance_s + extra_s
-        if source.options & SelectOption.NOSELECT:
+        if source.noselect:
             return SourceState.UNSELECTABLE
         if source.data is None or not source.data.available:
             return SourceState.BAD_STATS
@@ -337,11 +337,8 @@ class Selector:
         if self._selected is not None or not candidates:
             return False
         # the candidates still have the state of the selection before
-        behind = [
-            source
-            for source in self._sources
-            if source.state is SourceState.BAD_STATS and source not in candidates
-        ]
+        voting = set(candidates)
+        behind = [source for source in self._sources if source.state is SourceState.BAD_STATS and source not in voting]
         if not behind or max(source.reach_size for source in candidates) >= REACH_BITS:
             return False
         return max(source.reach for source in candidates) >> 1 == max(source.reach for source in behind)
@@ -365,7 +362,7 @@ class Selector:
         best, best_trust, interval, trusted_interval = _sweep(candidates)
         if best_trust:
             agreeing = best_trust
-            voters = sum(bool(source.options & SelectOption.TRUST) for source in candidates)
+            voters = sum(source.trust for source in candidates)
         else:
             agreeing = best
             voters = len(candidates)
@@ -387,7 +384,7 @@ class Selector:
                 source.state = SourceState.FALSETICKER
             elif (
                 best_trust
-                and not source.options & SelectOption.TRUST
+                and not source.trust
                 and not (source.offset_lo_s >= trusted_lo and source.offset_hi_s <= trusted_hi)
             ):
                 source.state = SourceState.UNTRUSTED
@@ -397,8 +394,8 @@ class Selector:
 
     def _enough(self, survivors: list[SelectableSource]) -> bool:
         """Whether the survivors may set the clock; says why not."""
-        required = [source for source in self._sources if source.options & SelectOption.REQUIRE]
-        if survivors and required and not any(source in required for source in survivors):
+        required = any(source.require for source in self._sources)
+        if survivors and required and not any(source.require for source in survivors):
             kind = SelectionEventKind.NO_REQUIRED_SOURCE
         elif not survivors or len(survivors) < self.options.min_sources:
             kind = SelectionEventKind.NOT_ENOUGH_SOURCES
@@ -441,8 +438,9 @@ class Selector:
         weight = self.options.stratum_weight_s
         if selected is not None:
             selected_distance_s = selected.distance_s + (selected.stratum - lowest_stratum) * weight
+        surviving = set(survivors)
         for source in self._sources:
-            if source not in survivors:
+            if source not in surviving:
                 source.score = INITIAL_SCORE
                 source.distant = DISTANT_UPDATES
                 continue
@@ -543,8 +541,8 @@ def _sweep(candidates: list[SelectableSource]) -> tuple[int, int, Interval, Inte
     """
     endpoints = sorted(
         [
-            *((source.offset_lo_s, 0, bool(source.options & SelectOption.TRUST)) for source in candidates),
-            *((source.offset_hi_s, 1, bool(source.options & SelectOption.TRUST)) for source in candidates),
+            *((source.offset_lo_s, 0, source.trust) for source in candidates),
+            *((source.offset_hi_s, 1, source.trust) for source in candidates),
         ]
     )
     depth = trust = best = best_trust = 0
@@ -598,7 +596,7 @@ def _combine_tracking(selected: TrackingData, members: list[tuple[TrackingData, 
 
 def _vote_on_leap(survivors: list[SelectableSource]) -> Leap:
     """The leap status that more than half of the voters tell; only trusted ones vote if there are any."""
-    trusted = [source for source in survivors if source.options & SelectOption.TRUST]
+    trusted = [source for source in survivors if source.trust]
     votes = [source.leap for source in trusted or survivors]
     for leap in (Leap.INSERT, Leap.DELETE):
         if 2 * votes.count(leap) > len(votes):

@@ -119,8 +119,8 @@ class SelectableSource:
         self.unreached_updates = 0
         """Polls in a row that left the register empty."""
 
+        self.noselect = self.prefer = self.trust = self.require = False
         self.options = options
-        """Configured options with what `authselectmode` makes of them."""
         self.state = SourceState.BAD_STATS
         self.data: SelectionData | None = None
         self.offset_lo_s = 0.0
@@ -135,6 +135,19 @@ class SelectableSource:
         """Own updates in a row that ended in a bad state."""
         self.reported_states: set[SourceState] = set()
         """States that were logged since the last change of the selected source."""
+
+    @property
+    def options(self) -> SelectOption:
+        """Configured options with what `authselectmode` makes of them; each is an attribute of its own too."""
+        return self._options
+
+    @options.setter
+    def options(self, options: SelectOption) -> None:
+        self._options = options
+        self.noselect = SelectOption.NOSELECT in options
+        self.prefer = SelectOption.PREFER in options
+        self.trust = SelectOption.TRUST in options
+        self.require = SelectOption.REQUIRE in options
 
     @property
     def label(self) -> str:
