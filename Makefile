@@ -22,6 +22,10 @@ build: $(VENV)/.stamp
 debug: $(VENV)/.stamp
 	NTPD_FAST_DEBUG=1 $(PY) setup.py -q build_ext --inplace --force
 
+# A server to look at on port 11123, as whoever runs this; leaves the clock alone. Files are in .run/.
+run: build
+	@$(PY) -m ntpd_fast.cli.demo
+
 lint: build
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy

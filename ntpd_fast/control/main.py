@@ -70,6 +70,7 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
     with contextlib.closing(loop), contextlib.ExitStack() as parts:
         context = Context(setup, loop, overseer, parts)
         handle_signals(context)
+        parts.callback(overseer.watch(loop, lambda: context.end(EXIT_END)))
         if setup.run.lock_memory:
             lock_memory()
         keys = Keys(setup.config.keyfile, setup.keys, tell)
