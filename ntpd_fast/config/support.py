@@ -28,7 +28,7 @@ _NAMES = {
     Support.ACTIVE: """
         allow bindaddress bindcmdaddress bindcmddevice binddevice clientloglimit clockprecision cmdallow cmddeny
         cmdgroup cmdport cmdratelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode
-        leapsectz local lock_all logchange makestep maxchange maxclockerror maxdrift maxslewrate maxupdateskew
+        leapsectz local lock_all logchange makestep manual maxchange maxclockerror maxdrift maxslewrate maxupdateskew
         noclientlog opencommands pidfile port ratelimit rtcsync sched_priority smoothtime user workers
     """,
     Support.INERT: """
@@ -39,7 +39,7 @@ _NAMES = {
     """,
     Support.REFUSED: """
         acquisitionport authselectmode bindacqaddress bindacqdevice broadcast combinelimit dumpdir initstepslew
-        log logbanner logdir mailonchange manual maxdistance maxjitter maxntsconnections maxsamples maxstratum
+        log logbanner logdir mailonchange maxdistance maxjitter maxntsconnections maxsamples maxstratum
         minsamples minsources minstratum nocerttimecheck nosystemcert ntpsigndsocket ntsaeads ntscachedir
         ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
         ntsserverkey ntstrustedcerts peer pool ptpdomain ptpport refresh reselectdist server sourcedir

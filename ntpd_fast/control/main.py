@@ -17,12 +17,14 @@ import uvloop
 
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
+from ntpd_fast.clock.manual import Manual
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.keys import Keys
+from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.setup import Setup
@@ -190,7 +192,8 @@ def start_commands(context: Context, clockwork: Clockwork, plane: DataPlane, key
         command_access=AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell),
         clock=clock_backend,
         local=clock_backend,
-        smoothing=SmoothingBackend(clock, clockwork.reference),
+        manual=ManualBackend(Manual(clock, clockwork.reference, enabled=config.manual), tell),
+        smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
         access=AccessBackend(setup.plan.access, "NTP", tell, plane.publish_access),
         clients=statistics,
         lifecycle=Commands(context, plane, keys),

@@ -122,6 +122,7 @@ class Shared:
         self.nts_ring: KeyRing | None = None
         self._control: ControlRegion | None = None
         self._workers: list[WorkerRegion] = []
+        self._own_part: int | None = None
 
     @classmethod
     def create(cls, plan: SharedPlan) -> Shared:
@@ -198,7 +199,8 @@ class Shared:
 
         `serves`: control answers packets itself (`workers 0`) and writes part 0.
         """
-        self._remap(True, 0 if serves else None)
+        self._own_part = 0 if serves else None
+        self._remap(True, self._own_part)
 
     def enter_worker(self, index: int) -> None:
         """In worker `index`: its own region writable, everything else read-only."""
@@ -227,7 +229,9 @@ class Shared:
         """
         deadline = time.monotonic() + patience_s
         while True:
-            used = [version for worker in self._workers if (version := worker.used_version(name)) is not None]
+            # Our own part reads tables in its turns only, never while we are here: waiting for it would not end.
+            others = (worker for index, worker in enumerate(self._workers) if index != self._own_part)
+            used = [version for worker in others if (version := worker.used_version(name)) is not None]
             try:
                 return self.control.write_table(name, data, used)
             except BlockingIOError:

@@ -139,6 +139,21 @@ def test_a_copy_that_a_worker_reads_is_not_overwritten() -> None:
     assert shared.control.write_table("access", b"y", [2, 3]) == 4
 
 
+def test_a_process_that_answers_itself_does_not_wait_for_itself() -> None:
+    class Reading:
+        def used_version(self, name: str) -> int:
+            return 1
+
+    shared = Shared.create(PLAN)
+    for _ in range(3):
+        shared.write_table("access", b"x")
+    shared._workers = [Reading()]  # type: ignore[list-item]
+    with pytest.raises(BlockingIOError):
+        shared.write_table("access", b"y", patience_s=0.0)
+    shared._own_part = 0
+    assert shared.write_table("access", b"y", patience_s=0.0) == 4
+
+
 def test_the_number_of_workers_is_bounded() -> None:
     with pytest.raises(ValueError, match="at most"):
         Shared(SharedPlan(WORKERS_MAX + 1))
