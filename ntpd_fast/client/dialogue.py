@@ -7,6 +7,7 @@ send real times, so that each packet answers the other's last one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from ntpd_fast.client.packet import Header, fuzz_mask, ns_to_ntp64, ntp64_diff_s
@@ -19,6 +20,9 @@ MAX_UNANSWERED_INTERLEAVED = 4
 
 MAX_STAMP_IMPROVEMENT_S = 1.0
 
+SEND_DELAYS_KEPT = 7
+MAX_SEND_DELAY_NS = 1_000_000
+
 RequestStamps = tuple[int, int, int]
 """Origin, receive and transmit timestamps of a request, NTP64."""
 
@@ -29,6 +33,9 @@ class Dialogue:
     def __init__(self, *, symmetric: bool, xleave: bool) -> None:
         self._symmetric = symmetric
         self._xleave = xleave
+        # from reading the clock to the packet's leaving: what a transmit timestamp would otherwise be too early
+        self._send_delays_ns: deque[int] = deque(maxlen=SEND_DELAYS_KEPT)
+        self._encoded_ns = 0
         self.reset()
 
     def reset(self) -> None:
@@ -84,7 +91,8 @@ class Dialogue:
     ) -> RequestStamps:
         remote_stamp = 0
         local_rx = self.local_rx
-        sent_ns = cooked_ns
+        self._encoded_ns = cooked_ns
+        sent_ns = cooked_ns + self._send_delay_ns()
         if interleaved:
             assert self.remote is not None
             assert self.local_tx is not None
@@ -99,6 +107,11 @@ class Dialogue:
         while tx in (0, rx, remote_stamp):
             tx = ns_to_ntp64(sent_ns) ^ fuzz_mask(max(precision, -30), nonce())
         return remote_stamp, rx, tx
+
+    def _send_delay_ns(self) -> int:
+        """The usual time between reading the clock and the packet's leaving, as far as the kernel has told."""
+        delays = sorted(self._send_delays_ns)
+        return delays[len(delays) // 2] if delays else 0
 
     def sent(self, stamp: Stamp | None) -> None:
         """The packet has left at a time, or could not be sent."""
@@ -116,6 +129,7 @@ class Dialogue:
             0.0 <= diff_s(stamp.cooked_ns, old.cooked_ns) <= MAX_STAMP_IMPROVEMENT_S
         ):
             return False
+        self._send_delays_ns.append(min(max(stamp.cooked_ns - self._encoded_ns, 0), MAX_SEND_DELAY_NS))
         # a response that was faster than the timestamp has made it the one to be measured next
         if self.previous_tx is old:
             self.previous_tx = stamp

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
+import socket
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from ntpd_fast.client import kernelstamps
 from ntpd_fast.client.actions import MeasurementRecord
 from ntpd_fast.client.logs import format_tests
 from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.packet import Mode
 from ntpd_fast.client.poller import Poller, PollerOptions
 from ntpd_fast.client.sources import Sources, SourcesHooks, key_authenticators
-from ntpd_fast.client.stamps import StampSource
+from ntpd_fast.client.stamps import Stamp, StampSource
 from ntpd_fast.clock.drivers.null import NullDriver
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.reference import Reference, ReferenceOptions
@@ -73,11 +77,43 @@ class Client:
         self.scheduler.close()
 
 
+class ServerSocket:
+    """The server's own socket, whose packets reach the peers' associations."""
+
+    def __init__(self, client: Client, address: str, port: int) -> None:
+        self.client = client
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.sock.bind((address, port))
+        client.poller.attach_server_socket(self.sock)
+        self.epoll = select.epoll()
+        self.epoll.register(self.sock.fileno(), select.EPOLLIN)
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(self.epoll.fileno(), self.read)
+
+    def read(self) -> None:
+        if not any(events & select.EPOLLIN for _, events in self.epoll.poll(0)):
+            return
+        data, messages, _, sender = self.sock.recvmsg(2048, 512)
+        raw_ns = kernelstamps.read_ancillary(messages).kernel_ns
+        assert raw_ns is not None
+        stamp = Stamp(*self.client.clock.cook(raw_ns), StampSource.KERNEL)
+        local = ip_address(self.sock.getsockname()[0])
+        self.client.sources.receive(ip_address(sender[0]), sender[1], data, stamp, local)
+
+    def close(self) -> None:
+        self.loop.remove_reader(self.epoll.fileno())
+        self.epoll.close()
+        self.client.poller.detach_server_socket(self.sock)
+        self.sock.close()
+
+
 def run_client(
     lines: list[str],
     done: Callable[[Client], bool],
     *,
     keys: Mapping[int, SymmetricKey] | None = None,
+    server_socket: tuple[str, int] | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
     timeout_s: float = 20.0,
 ) -> Client:
@@ -85,6 +121,7 @@ def run_client(
 
     async def main() -> Client:
         client = Client(asyncio.get_running_loop(), lines, keys or {})
+        own = ServerSocket(client, *server_socket) if server_socket is not None else None
         try:
             client.sources.start()
             async with asyncio.timeout(timeout_s):
@@ -93,6 +130,8 @@ def run_client(
         except TimeoutError:
             pytest.fail(f"{client.logged} {[format_tests(record.tests) for record in client.records]}")
         finally:
+            if own is not None:
+                own.close()
             client.close()
         return client
 
@@ -216,3 +255,44 @@ def test_closed_port_is_counted_and_does_not_spin() -> None:
     counters = client.poller.counters
     assert 2 <= counters.receive_errors <= 4
     assert only_source(client).selectable.reach == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "interleaved"), [("", False), ("key 1", False), ("xleave", True), ("xleave key 3", True)]
+)
+def test_peers(tmp_path: Path, options: str, interleaved: bool) -> None:
+    """chronyd and we are each other's peer; its local reference makes the time."""
+    keyfile = tmp_path / "keys"
+    keyfile.write_text(KEYS)
+    keyfile.chmod(0o600)
+    port = free_port()
+    with running(
+        tmp_path,
+        "bindaddress 127.0.1.1",
+        f"peer 127.0.1.2 port {port} minpoll -1 maxpoll -1 {options}",
+        f"keyfile {keyfile}",
+        "local stratum 3",
+        port=port,
+    ) as server:
+        client = run_client(
+            [f"peer 127.0.1.1 port {port} minpoll -1 maxpoll -1 {options}"],
+            lambda c: sum(r.interleaved is interleaved for r in c.records) >= 4 and good(c, 5),
+            keys=read_keyfile(str(keyfile)).keys,
+            server_socket=("127.0.1.2", port),
+            timeout_s=40.0,
+        )
+        theirs = server.command("ntpdata", "127.0.1.2").split(",")
+    # test D fails there, as it must: we are synchronised by them
+    assert theirs[23:26] == ["111", "111", "1110"]
+    assert theirs[26:28] == ["Yes" if interleaved else "No", "Yes" if "key" in options else "No"]
+    assert abs(float(theirs[18])) < LOOPBACK_OFFSET_S
+    report = only_source(client).association.report()
+    assert report.last is not None
+    assert report.last.header.mode in (Mode.SYMMETRIC_ACTIVE, Mode.SYMMETRIC_PASSIVE)
+    assert report.last.authenticated is ("key" in options)
+    assert str(report.local_address) == "127.0.1.2"
+    assert client.reference.synchronised
+    measured = [r for r in client.records if r.sample is not None and r.interleaved is interleaved]
+    assert measured[-1].tx_source is StampSource.KERNEL
+    assert measured[-1].sample is not None
+    assert abs(measured[-1].sample.offset_s) < LOOPBACK_OFFSET_S

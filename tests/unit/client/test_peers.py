@@ -11,7 +11,8 @@ from ntpd_fast.client.actions import Timer
 from ntpd_fast.client.auth import SymmetricAuthenticator
 from ntpd_fast.client.logs import format_tests
 from ntpd_fast.client.ntpsource import TRANSMIT_RANDOMNESS
-from ntpd_fast.client.packet import Mode
+from ntpd_fast.client.packet import Mode, ntp64_to_ns
+from ntpd_fast.client.stamps import Stamp, StampSource
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.served import Served
 from ntpd_fast.config.keyfile import KeyType, SymmetricKey
@@ -92,8 +93,7 @@ class Pair:
 
 def good_records(talk: Talk, *, interleaved: bool = False) -> int:
     return sum(
-        format_tests(record.tests) == ALL_PASSED and record.interleaved is interleaved
-        for record in talk.records
+        format_tests(record.tests) == ALL_PASSED and record.interleaved is interleaved for record in talk.records
     )
 
 
@@ -177,6 +177,18 @@ def test_replayed_packets_of_a_peer_are_not_measured() -> None:
     assert pair.one.association.report().counts.good == counts.good
     pair.run(600.0)
     assert pair.one.association.report().counts.good >= counts.good + 10
+
+
+def test_basic_packets_tell_when_they_really_leave() -> None:
+    """Between reading the clock and the wire lies our own code; what the kernel saw of it is added."""
+    talk = Talk(SourceOptions(minpoll=4, maxpoll=4), symmetric=True)
+    talk.tx_source = StampSource.DAEMON
+    for late_ns in (90_000, 5_000_000, 100_000, 110_000, 100_000):
+        request = talk.request()
+        stamp = Stamp(talk.ns + late_ns, 0.0, StampSource.KERNEL)
+        talk.carry_out(talk.association.on_tx_stamp(request, stamp, talk.now))
+    told_ns = ntp64_to_ns(header_of(talk.request()).transmit_ts, talk.around.era_start_s)
+    assert told_ns - talk.ns == pytest.approx(100_000, abs=2)
 
 
 def test_burst_and_presend_are_for_clients() -> None:
