@@ -233,6 +233,20 @@ class LocalClock:
         self._log(Severity.ERROR, "Could not step system clock")
         return False
 
+    def resume(self, mapping: Mapping, base_frequency_ppm: float) -> None:
+        """Go on where a predecessor was killed: keep cooked time what its mapping says, and its slew going.
+
+        Call right after construction (and after temperature compensation, if there is one).
+        """
+        pending_s = -mapping.correction_s(self._scheduler.raw_ns())
+        compensation = self._temperature_ppm
+        absolute_ppm = (base_frequency_ppm + compensation) / (1.0 - PPM * compensation)
+        # the area that corresponds to the rate at which the predecessor was slewing
+        corr_rate = pending_s * pending_s / abs(mapping.rate) if mapping.rate != 0.0 else 0.0
+        with self._changing():
+            self._apply_frequency(self._clamp(absolute_ppm))
+            self._correction.accrue(pending_s + self.correction_s(), corr_rate)
+
     def make_step(self) -> bool:
         """Step the system clock by what is still pending; cooked time stays what it is."""
         pending_s = -self.correction_s()

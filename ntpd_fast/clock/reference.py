@@ -14,12 +14,8 @@ Signs: offsets are positive when our clock is fast, frequencies when it gains.
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
 
 from ntpd_fast.clock.driftfile import Drift, DriftFileError
 from ntpd_fast.clock.driver import Leap
@@ -29,6 +25,15 @@ from ntpd_fast.clock.fallback import FallbackDrifts
 from ntpd_fast.clock.leap import LeapHandler
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
+from ntpd_fast.clock.localreference import LocalReference
+from ntpd_fast.clock.referenceoptions import (
+    NO_STEPS,
+    DriftStore,
+    Outlets,
+    ReferenceMode,
+    ReferenceOptions,
+    TrackingReport,
+)
 from ntpd_fast.clock.served import (
     STRATUM_UNSYNCHRONISED,
     UNSYNCHRONISED_DELAY_S,
@@ -37,19 +42,13 @@ from ntpd_fast.clock.served import (
     ServedReference,
     served_at,
 )
-from ntpd_fast.clock.smoothing import NO_STAGES, Smoothing
+from ntpd_fast.clock.smoothing import NO_STAGES, Smoothing, SmoothingState
 from ntpd_fast.clock.trackinglog import TrackingRecord
-from ntpd_fast.config.model import (
-    Config,
-    FallbackDrift,
-    LeapSecMode,
-    LocalOptions,
-    MakeStep,
-    MaxChange,
-    SmoothTime,
-)
+from ntpd_fast.config.model import LeapSecMode, LocalOptions, MakeStep
 from ntpd_fast.system.messages import Log, Severity
-from ntpd_fast.system.timers import Random, TimerHandle
+from ntpd_fast.system.timers import Random
+
+__all__ = ["DriftStore", "Outlets", "Reference", "ReferenceMode", "ReferenceOptions", "TrackingReport"]
 
 NS_PER_S = 1_000_000_000
 PPM = 1e-6
@@ -58,105 +57,8 @@ INITIAL_SKEW = 1.0
 SKEW_MIN = 1e-12
 RMS_GAIN = 0.1
 
-NO_STEPS = MakeStep()
-
-LOCAL_REF_AGE_S = 1.0
-LOCAL_REFRESH_S = 60.0
-"""The reference time of the local reference stays below 64 s of age."""
-
-
-class DriftStore(Protocol):
-    """Where the frequency is remembered (`driftfile.DriftFile`)."""
-
-    @property
-    def path(self) -> str:
-        """Name for the log."""
-
-    def load(self) -> Drift | None:
-        """Raises `DriftFileError`."""
-
-    def save(self, drift: Drift) -> None:
-        """Raises `DriftFileError`."""
-
-
-class ReferenceMode(enum.Enum):
-    """What an update is for."""
-
-    NORMAL = enum.auto()
-    INITSTEPSLEW = enum.auto()
-    """Correct once, then go on normally."""
-    UPDATE_ONCE = enum.auto()
-    """`-q`: correct once, then end."""
-    PRINT_ONCE = enum.auto()
-    """`-Q`: only tell the offset, then end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceOptions:
-    """The directives that rule the discipline."""
-
-    corrtimeratio: float = 3.0
-    driftfile_interval_s: float = 3600.0
-    fallbackdrift: FallbackDrift | None = None
-    initstepslew_threshold_s: float = 0.0
-    leapsecmode: LeapSecMode = LeapSecMode.SYSTEM
-    local: LocalOptions | None = None
-    logchange_s: float = 1.0
-    mailonchange_s: float | None = None
-    makestep: MakeStep = NO_STEPS
-    maxchange: MaxChange | None = None
-    maxupdateskew_ppm: float = 1000.0
-    smoothtime: SmoothTime | None = None
-
-    @classmethod
-    def from_config(cls, config: Config, *, restarted: bool = False) -> ReferenceOptions:
-        """The options of a configuration; `restarted` (`-R`): the initial steps were made before."""
-        makestep = config.makestep
-        if restarted and makestep.limit > 0:
-            makestep = MakeStep(makestep.threshold_s, 0)
-        return cls(
-            corrtimeratio=config.corrtimeratio,
-            driftfile_interval_s=config.driftfile.interval_s if config.driftfile else math.inf,
-            fallbackdrift=config.fallbackdrift,
-            initstepslew_threshold_s=config.initstepslew.threshold_s if config.initstepslew else 0.0,
-            leapsecmode=config.leapsecmode,
-            local=config.local,
-            logchange_s=config.logchange_s,
-            mailonchange_s=config.mailonchange.threshold_s if config.mailonchange else None,
-            makestep=makestep,
-            maxchange=config.maxchange,
-            maxupdateskew_ppm=config.maxupdateskew_ppm,
-            smoothtime=config.smoothtime,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Where the reference tells things; every one may be left out."""
-
-    on_publish: Callable[[ServedReference], None] | None = None
-    tracking_log: Callable[[TrackingRecord], None] | None = None
-    mail: Callable[[float], None] | None = None
-    """Called with the offset of a change above `mailonchange`, s."""
-    terminate: Callable[[], None] | None = None
-    """`maxchange` wants the daemon to end with an error."""
-    on_mode_end: Callable[[bool], None] | None = None
-    """A special mode is over; False: without a measurement."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrackingReport:
-    """What `tracking` shows."""
-
-    served: Served
-    address: IPv4Address | IPv6Address | None
-    correction_s: float
-    last_offset_s: float
-    rms_offset_s: float
-    frequency_ppm: float
-    residual_ppm: float
-    skew_ppm: float
-    last_update_interval_s: float
+TAKEOVER_S = 0.1
+"""Longest time from the death of control to its successor's first page, while the clock runs at its base frequency."""
 
 
 class Reference:
@@ -169,16 +71,18 @@ class Reference:
         *,
         log: Log,
         random: Random,
-        outlets: Outlets = Outlets(),
+        outlets: Outlets | None = None,
         drift_store: DriftStore | None = None,
         leap_db: LeapDb | None = None,
         mode: ReferenceMode = ReferenceMode.NORMAL,
+        resume: ServedReference | None = None,
     ) -> None:
+        """`resume`: the last page of a predecessor that was killed, from which `clock` has been resumed too."""
         self._clock = clock
         self._options = options
         self._log = log
         self._random = random
-        self._outlets = outlets
+        self._outlets = outlets or Outlets()
         self._drift_store = drift_store
         self.mode = mode
 
@@ -207,12 +111,7 @@ class Reference:
         self.updates = 0
         """Updates of the clock so far."""
 
-        now_ns = clock.cooked_ns()
-        self._local = options.local
-        self._local_activated = False
-        self._local_ref_time_ns = 0
-        self._local_timer: TimerHandle | None = None
-        self._unsync_since_ns = now_ns
+        self._local = LocalReference(clock, random, self._publish)
         self._slew_epoch = 0
         self._slew_last_s = 0.0
         self._step_count = 0
@@ -247,9 +146,12 @@ class Reference:
         clock.add_dispersion_handler(self._add_dispersion)
         clock.add_mapping_observer(self._publish)
         clock.add_step_observer(self._clock_steps)
-        self._load_drift()
-        self.set_local(options.local)
-        self._track(now_ns, 0.0, clock.correction_s(), 0)
+        if resume is None:
+            self._load_drift()
+            self.set_local(options.local)
+        else:
+            self._resume(resume)
+        self._track(clock.cooked_ns(), 0.0, clock.correction_s(), 0)
 
     @property
     def skew(self) -> float:
@@ -264,9 +166,7 @@ class Reference:
     @property
     def orphan_stratum(self) -> int:
         """Stratum of sources that count as orphans; 16 when there is no orphan mode."""
-        if self._local is not None and self._local.orphan:
-            return self._local.stratum
-        return STRATUM_UNSYNCHRONISED
+        return self._local.orphan_stratum
 
     def is_leap_close(self, cooked_ns: int) -> bool:
         """Whether a measurement made at this time is to be dropped because of a leap second."""
@@ -274,11 +174,8 @@ class Reference:
 
     def set_local(self, options: LocalOptions | None) -> None:
         """Enable, change or (None) disable the local reference."""
-        self._local = options
-        self._local_activated = options is not None and options.activate_s == 0.0
-        self._refresh_local()
-        if options is not None:
-            self._try_to_activate(self._clock.cooked_ns())
+        self._local.set_options(options)
+        self._try_to_activate()
         self._publish()
 
     def set_makestep(self, makestep: MakeStep) -> None:
@@ -328,7 +225,7 @@ class Reference:
             self._leap.update(update.leap)
             # adjusting has moved the time of the estimate with the clock
             self._ref_time_ns -= round(self._random.random() * NS_PER_S)
-            self._try_to_activate(self._clock.cooked_ns())
+            self._try_to_activate()
         finally:
             self._holding = False
         self.updates += 1
@@ -384,6 +281,7 @@ class Reference:
 
     def close(self) -> None:
         """Keep what the next start needs."""
+        self._local.close()
         if self._drift_unsaved:
             self._save_drift()
         if self._fallback is not None:
@@ -409,6 +307,35 @@ class Reference:
         frequency_ppm = self._clock.absolute_frequency_ppm
         if frequency_ppm != 0.0:
             self._log(Severity.INFO, f"Initial frequency {frequency_ppm:.3f} ppm")
+
+    def _resume(self, page: ServedReference) -> None:
+        """Go on serving what a predecessor served; what it would have corrected is corrected by the next update."""
+        clock = self._clock
+        self._local.set_options(self._options.local)
+        if page.local and self._options.local is not None:
+            self._local.activated |= page.local_activated
+        self._local.unsync_since_ns = page.unsync_since_ns
+        if self._makestep.limit > 0:
+            self._makestep = NO_STEPS
+        if page.synchronised and not page.stepping:
+            self._synchronised = True
+            self._stratum = page.stratum
+            self._refid = page.refid
+            self._ref_time_ns = page.ref_time_ns
+            self._root_delay_s = page.root_delay_s
+            self._root_dispersion_s = page.root_dispersion_s
+            self._skew = min(max(page.dispersion_rate - clock.max_clock_error, SKEW_MIN), INITIAL_SKEW)
+            self._leap.update(Leap(page.leap))
+        self._slew_epoch = (page.slew_epoch + 1) & 0xFFFF
+        self._step_count = page.step_count
+        self._mono_epoch = page.mono_epoch
+        self._mono_offset_s = page.mono_offset_s
+        if self.smoothing is not None and page.smoothing:
+            self.smoothing.resume(
+                SmoothingState(page.smooth_origin_ns, page.smooth_offset_s, page.smooth_freq, page.smooth_stages)
+            )
+        self._log(Severity.INFO, "Resumed the state of the clock")
+        self._publish()
 
     def _save_drift(self) -> None:
         self._drift_age_s = 0.0
@@ -488,7 +415,7 @@ class Reference:
         estimate = update.tracking
         if update.leap is Leap.UNSYNCHRONISED:
             if self._synchronised:
-                self._unsync_since_ns = self._clock.cooked_ns()
+                self._local.note_loss()
             self._synchronised = False
         else:
             self._synchronised = True
@@ -545,33 +472,15 @@ class Reference:
 
     def _lose(self) -> None:
         if self._synchronised:
-            self._unsync_since_ns = self._clock.cooked_ns()
+            self._local.note_loss()
         self._synchronised = False
         self._stratum = STRATUM_UNSYNCHRONISED
         self._refid = 0
         self._address = None
 
-    def _try_to_activate(self, now_ns: int) -> None:
-        """Latch the `activate` condition; the distance is smallest right after an update."""
-        if self._local is None or self._local_activated or not self._synchronised:
-            return
-        self._local_activated = self._page().distance_s(now_ns) < self._local.activate_s
-
-    def _refresh_local(self) -> None:
-        """Keep the reference time of the local reference young, as if it had just been updated."""
-        if self._local_timer is not None:
-            self._local_timer.cancel()
-            self._local_timer = None
-        if self._local is None:
-            return
-        age_s = LOCAL_REF_AGE_S + self._random.random()
-        self._local_ref_time_ns = self._clock.cooked_ns() - round(age_s * NS_PER_S)
-        self._local_timer = self._clock.scheduler.call_later(LOCAL_REFRESH_S, self._refresh_due)
-
-    def _refresh_due(self) -> None:
-        self._local_timer = None
-        self._refresh_local()
-        self._publish()
+    def _try_to_activate(self) -> None:
+        if self._synchronised:
+            self._local.note_distance(self._page().distance_s(self._clock.cooked_ns()))
 
     def _set_kernel_status(self) -> None:
         driver = self._clock.driver
@@ -598,13 +507,9 @@ class Reference:
         self._leap.handle_change(change)
         if self._ref_time_ns:
             self._ref_time_ns = change.slewed_ns(self._ref_time_ns)
+        self._local.handle_change(change)
         if change.kind is ChangeKind.UNKNOWN_STEP:
-            self._local_ref_time_ns = self._clock.cooked_ns() - NS_PER_S
-            self._unsync_since_ns = self._clock.cooked_ns()
             self.set_unsynchronised()
-        else:
-            self._local_ref_time_ns = change.slewed_ns(self._local_ref_time_ns)
-            self._unsync_since_ns = change.slewed_ns(self._unsync_since_ns)
 
     def _draw_mono_epoch(self) -> None:
         self._mono_epoch = int(self._random.random() * (1 << 32))
@@ -635,12 +540,14 @@ class Reference:
         return status
 
     def _page(self) -> ServedReference:
-        clock, local, smoothing = self._clock, self._local, self.smoothing
+        clock, local, smoothing = self._clock, self._local.options, self.smoothing
         mapping = clock.mapping()
+        # the successor of a control that was killed finds the clock no longer slewed as the page says
+        takeover_s = abs(mapping.rate) * TAKEOVER_S if clock.driver.controls_clock else 0.0
         return ServedReference(
             synchronised=self._synchronised,
             local=local is not None,
-            local_activated=self._local_activated,
+            local_activated=self._local.activated,
             stepping=self._stepping,
             leap_lock=self._leap.in_progress,
             leap=self._served_leap(),
@@ -648,15 +555,15 @@ class Reference:
             refid=self._refid,
             ref_time_ns=self._ref_time_ns,
             root_delay_s=self._root_delay_s,
-            root_dispersion_s=self._root_dispersion_s,
+            root_dispersion_s=self._root_dispersion_s + takeover_s,
             dispersion_rate=self._skew + abs(self._residual) + clock.max_clock_error,
             precision=clock.precision_log2,
             local_stratum=local.stratum if local else 10,
             local_distance_s=local.distance_s if local else 1.0,
             local_wait_sync_s=local.waitsynced_s if local else 0.0,
             local_wait_unsync_s=local.waitunsynced_s if local else 0.0,
-            local_ref_time_ns=self._local_ref_time_ns,
-            unsync_since_ns=self._unsync_since_ns,
+            local_ref_time_ns=self._local.ref_time_ns,
+            unsync_since_ns=self._local.unsync_since_ns,
             map_raw_ns=mapping.raw_ns,
             map_freq=mapping.rate,
             map_offset_s=mapping.offset_s,

@@ -150,6 +150,11 @@ class Smoothing:
             only = " (leap seconds only)" if self._leap_only else ""
             self._log(Severity.INFO, f"Activated time smoothing{only}")
 
+    def resume(self, state: SmoothingState) -> None:
+        """Go on with the process of a predecessor."""
+        self._locked = False
+        self._state = state
+
     def reset(self, cooked_ns: int) -> None:
         """Serve cooked time as it is, from now on."""
         self._state = SmoothingState(origin_ns=cooked_ns)

@@ -15,6 +15,7 @@ from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.sources import Sources, SourcesHooks, key_authenticators
 from ntpd_fast.client.stamps import StampSource
 from ntpd_fast.clock.driftfile import Drift
+from ntpd_fast.clock.drivers.linux import LinuxDriver
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
@@ -24,13 +25,16 @@ from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.config.model import Config, SourceKind
 from ntpd_fast.control.dataplane import PeerRow
 from ntpd_fast.system.messages import Severity
-from tests.sim.machine import Machine
+from tests.sim.kernel import USER_HZ
+from tests.sim.machine import KERNEL_RELEASE, Machine
 from tests.sim.network import Datagram, IPAddress, Network
 from tests.sim.served import NTP_PORT, Worker
 from tests.sim.transport import SimTransport
 from tests.sim.world import NS_PER_S, World
 
 RECORDS_MAX = 100_000
+SUPERVISOR_S = 0.003
+"""From the death of control to the clock back at its base frequency."""
 
 
 class MemoryDriftFile:
@@ -91,6 +95,8 @@ class Node:
         self.reference: Reference
         self.sources: Sources
         self.transport: SimTransport
+        self.page: ServedReference | None = None
+        """The last page published, as it stays in shared memory."""
         self.on_publish: list[Callable[[ServedReference], None]] = []
         self.worker: Worker | None = None
         if serving:
@@ -103,8 +109,8 @@ class Node:
             self.on_publish.append(self.worker.publish)
         network.attach(self.address, self.receive)
 
-    def start(self, mode: ReferenceMode = ReferenceMode.NORMAL) -> Node:
-        """Start the control process (again)."""
+    def start(self, mode: ReferenceMode = ReferenceMode.NORMAL, resume: ServedReference | None = None) -> Node:
+        """Start the control process (again), perhaps from the last page of a predecessor."""
         config = self.config
         self.running = True
         self.local = self.machine.boot(
@@ -115,6 +121,8 @@ class Node:
             max_clock_error_ppm=config.maxclockerror_ppm,
         )
         boot = self.machine.boots
+        if resume is not None:
+            self.local.resume(resume.mapping, resume.base_freq_ppm)
         self.reference = Reference(
             self.local,
             ReferenceOptions.from_config(config),
@@ -129,6 +137,7 @@ class Node:
             drift_store=self.drift_file if config.driftfile is not None else None,
             leap_db=self.leap_db,
             mode=mode,
+            resume=resume,
         )
         rng = self.world.random(f"{self.name}/transport/{boot}")
         self.transport = SimTransport(
@@ -166,6 +175,18 @@ class Node:
         """The control process is gone, as with SIGKILL: clock and workers go on as they are."""
         self.running = False
         self.machine.scheduler.stopped = True
+
+    def crash(self, restart_after_s: float) -> None:
+        """Control dies by SIGKILL and is forked again by the supervisor, which first restores the frequency."""
+        self.kill()
+        page = self.page
+        assert page is not None
+        if self.control:
+            driver = LinuxDriver(
+                self.machine.log, adjtimex=self.machine.kernel.adjtimex, user_hz=USER_HZ, release=KERNEL_RELEASE
+            )
+            self.world.after(SUPERVISOR_S, partial(driver.set_frequency_ppm, page.base_freq_ppm))
+        self.world.after(restart_after_s, partial(self.start, resume=page))
 
     def suspend(self, duration_s: float) -> None:
         """The machine sleeps."""
@@ -214,6 +235,7 @@ class Node:
         self.machine.scheduler.wake()
 
     def _published(self, page: ServedReference) -> None:
+        self.page = page
         for observer in self.on_publish:
             observer(page)
 

@@ -6,7 +6,7 @@ from tests.sim.monitor import Monitor
 from tests.sim.network import Datagram
 from tests.sim.node import Node
 from tests.sim.refserver import HEADER, UNIX_TO_NTP_S
-from tests.sim.scenario import Site, scenario
+from tests.sim.scenario import Site, scenario, variants
 
 ROUNDING_S = 2e-9
 
@@ -96,3 +96,28 @@ def a_server_that_synchronises_serves_the_next_stratum_with_an_honest_distance(s
     # it has grown by its own rate since the source was lost
     assert witness.errors[-1][2] > before + 19_000 * 1e-6
     assert witness.dishonest(0.0) == []
+
+
+@variants(20.0, -20.0, 1e-3)
+def control_killed_in_a_slew_leaves_served_time_honest(seed: int, offset_s: float) -> None:
+    site, node, client, witness = served_site(seed, offset_s=offset_s)
+    monitor = Monitor(node.machine)
+    rng = site.world.random("kills")
+    site.run(30)
+    for _ in range(5):
+        site.run(rng.uniform(3, 15))
+        assert node.page is not None
+        base_ppm = node.page.base_freq_ppm
+        node.crash(rng.uniform(0.005, 0.08))
+        site.run(0.004)
+        # the frequency is the base again, the clock slews no more
+        assert abs(node.machine.kernel.frequency_ppm + base_ppm) < 1e-4
+        site.run(0.2)
+        assert node.running
+        assert node.reference.synchronised
+    site.run(1500)
+    assert witness.dishonest(0.0) == []
+    served = [e for e in witness.errors if e[0] > 20]
+    assert all(e[3] == 0 and e[4] == 2 for e in served), "not served all the time"
+    assert monitor.accuracy(1000).offset_max_s < 1e-3
+    assert client.reference.synchronised
