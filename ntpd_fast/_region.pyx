@@ -277,6 +277,28 @@ cdef class ControlRegion:
         out.base_freq_ppm = page.base_freq_ppm
         ref_write(&self.region.reference, out)
 
+    def reference(self):
+        """The page published last, as a dict with the names of `publish`; of use to the successor of a dead writer."""
+        cdef ref_page page
+        cdef uint64_t sequence = UINT64_MAX
+        ref_read(&self.region.reference, &page, &sequence)
+        fields = {name: bool(page.flags & <uint32_t>bit) for name, bit in FLAGS.items()}
+        fields.update(
+            refid=page.refid, mono_epoch=page.mono_epoch, leap=page.leap, stratum=page.stratum,
+            local_stratum=page.local_stratum, precision=page.precision, slew_epoch=page.slew_epoch,
+            step_count=page.step_count, ref_time_ns=page.ref_time_ns, local_ref_time_ns=page.local_ref_time_ns,
+            unsync_since_ns=page.unsync_since_ns, root_delay_s=page.root_delay_s,
+            root_dispersion_s=page.root_dispersion_s, dispersion_rate=page.dispersion_rate,
+            local_distance_s=page.local_distance_s, local_wait_sync_s=page.local_wait_sync_s,
+            local_wait_unsync_s=page.local_wait_unsync_s, map_raw_ns=page.map_raw_ns, map_freq=page.map_freq,
+            map_offset_s=page.map_offset_s, slew_last_s=page.slew_last_s, mono_offset_s=page.mono_offset_s,
+            smooth_origin_ns=page.smooth_origin_ns, smooth_offset_s=page.smooth_offset_s,
+            smooth_freq=page.smooth_freq,
+            smooth_stages=tuple([(page.smooth_wander[i], page.smooth_length_s[i]) for i in range(SMOOTH_STAGES)]),
+            base_freq_ppm=page.base_freq_ppm,
+        )
+        return fields
+
     @property
     def base_freq_ppm(self):
         """Kernel frequency (ppm, driver's sign) that the supervisor restores when control is gone."""

@@ -53,6 +53,8 @@ class ClockworkOptions:
     mode: ReferenceMode = ReferenceMode.NORMAL
     restarted: bool = False
     """`-R`: the initial steps were made before."""
+    resume: ServedReference | None = None
+    """The last page of a predecessor that died."""
 
 
 class Clockwork:
@@ -88,6 +90,8 @@ class Clockwork:
             max_clock_error_ppm=config.maxclockerror_ppm,
             era_start_s=era_start_s(),
         )
+        if options.resume is not None:
+            self.clock.resume(options.resume.mapping, options.resume.base_freq_ppm)
         self.reference = Reference(
             self.clock,
             ReferenceOptions.from_config(config, restarted=options.restarted),
@@ -103,6 +107,7 @@ class Clockwork:
             drift_store=DriftFile(config.driftfile.path) if config.driftfile is not None else None,
             leap_db=LeapDb.open(leapseclist=config.leapseclist, leapsectz=config.leapsectz, log=log),
             mode=options.mode,
+            resume=options.resume,
         )
         self.poller = Poller(loop, self.clock, PollerOptions.from_config(config), log)
         self.sources = Sources(

@@ -140,6 +140,9 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
         if run.mode is not ReferenceMode.INITSTEPSLEW:
             context.end(EXIT_END if measured else EXIT_FAILED)
 
+    page = ServedReference(**shared.control.reference())
+    # nothing was ever published where no mapping is; a control that ended well has left its state the same way
+    predecessor = page if page.map_raw_ns and run.mode is ReferenceMode.NORMAL else None
     if not run.control_clock:
         log.info("Disabled control of system clock")
     try:
@@ -156,7 +159,7 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
         outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
         facts=DaemonFacts(serving=bool(setup.plan.binds), one_shot=run.mode is not ReferenceMode.NORMAL),
         hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork)),
-        options=ClockworkOptions(run.mode, run.restarted),
+        options=ClockworkOptions(run.mode, run.restarted, predecessor),
     )
     clockwork.sources.selector.quiet = run.mode is not ReferenceMode.NORMAL
     context.parts.callback(clockwork.close)

@@ -179,6 +179,7 @@ def test_killed_control_comes_back_and_workers_serve_on(serving):
         time.sleep(0.2)
     assert load.lost == []
     assert set(workers) <= set(children_of(daemon.pid))
+    assert any("Resumed the state of the clock" in line for line in daemon.log_texts())
     assert daemon.stop() == 0
     assert daemon.left_behind() == []
 

@@ -31,6 +31,29 @@ def test_a_published_page_is_in_both_slots() -> None:
     assert struct.unpack_from("=I", mapping.read(SLOTS, 8), 4)[0] == 0x01020304
 
 
+def test_a_successor_reads_the_page_as_it_was_published() -> None:
+    shared = Shared.create(PLAN)
+    page = ReferencePage(
+        synchronised=True,
+        local_activated=True,
+        smoothing=True,
+        leap=1,
+        stratum=3,
+        refid=0xC0000201,
+        ref_time_ns=10**18,
+        root_delay_s=0.25,
+        dispersion_rate=1e-6,
+        map_raw_ns=10**18 + 1,
+        map_freq=-0.01,
+        map_offset_s=2.5,
+        slew_epoch=77,
+        smooth_stages=((1e-9, 5.0), (0.0, 6.0), (-1e-9, 5.0)),
+        base_freq_ppm=-12.5,
+    )
+    shared.publish_reference(page)
+    assert ReferencePage(**shared.control.reference()) == page
+
+
 def crash_points() -> list[tuple[int, int, int]]:
     """(sequence parity, content of slot 0, content of slot 1) at each moment a writer can die; old page 1, new 2."""
     return [(1, 1, 1), (1, 99, 1), (1, 2, 1), (0, 2, 1), (0, 2, 99)]
