@@ -3,10 +3,9 @@
 from typing import Any
 
 from ntpd_fast.monitor.codec.address import Address
-from ntpd_fast.monitor.codec.layout import NS_PER_S
 from ntpd_fast.monitor.codec.replies import NEVER, UNKNOWN_INTERVAL
 
-from .formats import hex_id, refid_text
+from .formats import hex_id, refid_text, rfc3339
 
 LEAPS = ("normal", "insert_second", "delete_second", "not_synchronised")
 SELECT_OPTIONS = ("noselect", "prefer", "trust", "require")
@@ -38,12 +37,13 @@ def interval_s(log2_s: int) -> float | None:
     return None if log2_s >= UNKNOWN_INTERVAL else 2.0**log2_s
 
 
-def utc(time_ns: int) -> str:
-    """RFC 3339 with nanoseconds."""
-    import time
+def utc(time_ns: int) -> str | None:
+    return rfc3339(time_ns)
 
-    seconds, nanoseconds = divmod(time_ns, NS_PER_S)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+def letter(character: str) -> str | None:
+    """A state letter; None where the daemon gave none that can be printed."""
+    return character if character.isprintable() and character else None
 
 
 def select_options(bits: int) -> list[str]:

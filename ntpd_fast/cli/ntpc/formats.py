@@ -90,8 +90,16 @@ def frequency_words(ppm: float) -> str:
     return f"{abs(ppm):.3f} ppm {'fast' if ppm > 0.0 else 'slow'}"
 
 
+def _calendar(form: str, time_ns: int) -> str | None:
+    """UTC by strftime; None for a time beyond any calendar."""
+    try:
+        return time.strftime(form, time.gmtime(time_ns // NS_PER_S))
+    except (OverflowError, OSError):
+        return None
+
+
 def date(time_ns: int) -> str:
-    return time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(time_ns // NS_PER_S))
+    return _calendar("%a %b %d %H:%M:%S %Y", time_ns) or ""
 
 
 def timestamp(time_ns: int) -> str:
@@ -101,7 +109,13 @@ def timestamp(time_ns: int) -> str:
 
 
 def date_time(time_ns: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_ns // NS_PER_S))
+    return _calendar("%Y-%m-%d %H:%M:%S", time_ns) or "INVALID    INVALID "
+
+
+def rfc3339(time_ns: int) -> str | None:
+    """With nanoseconds; None for a time beyond any calendar."""
+    second = _calendar("%Y-%m-%dT%H:%M:%S", time_ns)
+    return None if second is None else f"{second}.{time_ns % NS_PER_S:09d}Z"
 
 
 def leap_words(leap: int) -> str:

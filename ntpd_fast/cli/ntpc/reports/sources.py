@@ -87,7 +87,7 @@ SOURCESTATS = Report(
 SELECTDATA = Report(
     Template("{%s} {%-25s} {YN} {%c}{%c}{%c}{%c}{%c} {%c}{%c}{%c}{%c}{%c} {AGO} {%5.1f} {SOFF} {SOFF}  {LEAPLETTER}"),
     (
-        ("state", lambda r: r[0].state_char),
+        ("state", lambda r: f.letter(r[0].state_char)),
         ("name", lambda r: r[1]),
         ("address", lambda r: f.address(r[0].ip_addr)),
         ("reference_id", lambda r: f.refid(r[0].ref_id)),
@@ -223,7 +223,7 @@ def selectdata(session: Session, rest: str) -> None:
             continue
         name = session.source_name(data.ip_addr, data.ref_id, is_refclock=not data.ip_addr.packed)
         values = (
-            data.state_char,
+            f.letter(data.state_char) or " ",
             name,
             data.authentication,
             *_option_letters(data.conf_options),

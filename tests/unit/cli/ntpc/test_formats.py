@@ -64,6 +64,13 @@ def test_dates_before_1970_and_after_2106():
     assert f.timestamp(1485510557_000000005) == "1485510557.000000005"
 
 
+def test_dates_beyond_any_calendar_are_not_printed():
+    assert f.date(2**62 * 10**9) == ""
+    assert f.date_time(2**62 * 10**9) == "INVALID    INVALID "
+    assert f.rfc3339(-(2**62) * 10**9) is None
+    assert f.rfc3339(1485510557_000000005) == "2017-01-27T09:49:17.000000005Z"
+
+
 def test_words_for_signs():
     assert f.offset_words(0.0) == "0.000000000 seconds fast"
     assert f.offset_words(1e-6) == "0.000001000 seconds slow"
