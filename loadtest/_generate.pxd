@@ -35,6 +35,7 @@ cdef enum:
     ELIGIBLE                    # requests whose predecessor let the server keep a TX timestamp
     ELIGIBLE_ANSWERED
     ELIGIBLE_INTERLEAVED
+    REPEATED                    # interleaved answer with the TX timestamp that the basic one before it had
     BAD_INTERLEAVED             # interleaved answer whose TX timestamp cannot be the previous answer's
     UNVERIFIED                  # interleaved answer that could not be checked: the client moved on meanwhile
     SKIPPED                     # due while the generator was behind its schedule by more than the lag allowed
