@@ -232,3 +232,16 @@ def test_nothing_waits_when_the_daemon_is_there(path):
     begin = time.monotonic()
     assert ntpc("-h", path, "activity").returncode == 0
     assert time.monotonic() - begin < 10
+
+
+def test_top_draws_on_a_terminal_and_leaves_it_on_q(path):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = {**os.environ, "TERM": "xterm", "LINES": "24", "COLUMNS": "100"}
+        os.execve(sys.executable, [sys.executable, "-c", RUN, "ntpc-fast", "-h", path, "top"], environment)
+    seen = _read_until(terminal, b"The client list is not open to us")
+    assert b"1 online  2 offline  5 unresolved" in seen
+    os.write(terminal, b"q")
+    _read_until(terminal, b"\x1b[?1049l")  # back to the screen from before
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
