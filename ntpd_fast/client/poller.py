@@ -145,21 +145,25 @@ class Poller:
         if self._keep_alive is not None:
             self._keep_alive.close()
 
-    def attach_server_socket(self, sock: socket.socket) -> None:
+    def attach_server_socket(self, sock: socket.socket, *, own: bool = True) -> None:
         """Send the packets of peers (and of clients with `acquisitionport` = `port`) from this socket.
 
-        Only its error queue is read here; what others send to the server comes through `Sources.receive`.
+        Only its error queue is read here; what others send to the server comes through `Sources.receive`. Without
+        `own` the same process answers clients on it: its options and its error queue are theirs, and what is sent
+        from here has the daemon's timestamps.
         """
         holder = _Socket(sock, socket.AddressFamily(sock.family), connected=False)
         self._server_sockets[holder.family] = holder
-        self._enable_stamps(sock)
-        self._watch(holder, select.EPOLLPRI)
+        if own:
+            self._enable_stamps(sock)
+            self._watch(holder, select.EPOLLPRI)
 
     def detach_server_socket(self, sock: socket.socket) -> None:
         """The socket is going to be closed."""
         holder = self._server_sockets.pop(socket.AddressFamily(sock.family))
-        self._epoll.unregister(sock.fileno())
-        del self._sockets[holder.sock.fileno()]
+        if holder.sock.fileno() in self._sockets:
+            self._epoll.unregister(sock.fileno())
+            del self._sockets[holder.sock.fileno()]
 
     def open(self, address: IPAddress, port: int, receiver: Receiver, *, symmetric: bool) -> Channel | None:
         """See `Transport.open`."""

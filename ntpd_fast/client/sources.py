@@ -163,6 +163,8 @@ class SourcesHooks:
     """A source is unreachable or stays useless: another server would be better."""
     added: Callable[[NtpSource], None] | None = None
     """A source was added; it has sent nothing yet."""
+    addresses_changed: Callable[[], None] | None = None
+    """The set of addresses has changed."""
     selected_once: Callable[[], None] | None = None
     """Called after every selection of a one-shot run."""
 
@@ -339,6 +341,7 @@ class Sources:
         self.selector.add(selectable)
         if self.hooks.added is not None:
             self.hooks.added(source)
+        self._addresses_changed()
         if self._started:
             source.start(self.now())
         return source
@@ -359,6 +362,7 @@ class Sources:
         source.set_address(address, source.port if port is None else port, now)
         source.selectable.refid = refid_of(address)
         self.selector.reset_source(source.selectable, now.cooked_ns)
+        self._addresses_changed()
         if first and self._started:
             source.start(now)
 
@@ -372,6 +376,7 @@ class Sources:
             if source.address is not None:
                 del self._by_address[source.address]
         self.selector.remove_all([source.selectable for source in removed], self.now().cooked_ns)
+        self._addresses_changed()
 
     def add_refclock(self, selectable: SelectableSource, config: RefclockConfig) -> None:
         """Let a reference clock take part in the selection."""
@@ -579,6 +584,10 @@ class Sources:
         """Write the statistics log, once there is a line through the samples."""
         if source.stats.fitted and self.hooks.statistics is not None:
             self.hooks.statistics(self._statistics(source))
+
+    def _addresses_changed(self) -> None:
+        if self.hooks.addresses_changed is not None:
+            self.hooks.addresses_changed()
 
     def _bad_source(self, selectable: SelectableSource) -> None:
         source = self._by_selectable.get(id(selectable))

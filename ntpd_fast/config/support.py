@@ -26,10 +26,12 @@ class Support(Enum):
 
 _NAMES = {
     Support.ACTIVE: """
-        allow bindaddress bindcmdaddress bindcmddevice binddevice clientloglimit clockprecision cmdallow cmddeny
-        cmdgroup cmdport cmdratelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode
-        leapsectz local lock_all logchange makestep manual maxchange maxclockerror maxdrift maxslewrate maxupdateskew
-        noclientlog opencommands pidfile port ratelimit rtcsync sched_priority smoothtime user workers
+        acquisitionport allow authselectmode bindacqaddress bindacqdevice bindaddress bindcmdaddress bindcmddevice
+        binddevice clientloglimit clockprecision cmdallow cmddeny cmdgroup cmdport cmdratelimit combinelimit
+        corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode leapsectz local lock_all
+        logchange makestep manual maxchange maxclockerror maxdistance maxdrift maxjitter maxsamples maxslewrate
+        maxstratum maxupdateskew minsamples minsources minstratum noclientlog opencommands peer pidfile pool port
+        ratelimit refresh reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -38,12 +40,9 @@ _NAMES = {
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        acquisitionport authselectmode bindacqaddress bindacqdevice broadcast combinelimit dumpdir initstepslew
-        log logbanner logdir mailonchange maxdistance maxjitter maxntsconnections maxsamples maxstratum
-        minsamples minsources minstratum nocerttimecheck nosystemcert ntpsigndsocket ntsaeads ntscachedir
-        ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
-        ntsserverkey ntstrustedcerts peer pool ptpdomain ptpport refresh reselectdist server sourcedir
-        stratumweight tempcomp
+        broadcast dumpdir initstepslew log logbanner logdir mailonchange maxntsconnections nocerttimecheck
+        nosystemcert ntpsigndsocket ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit
+        ntsrefresh ntsrotate ntsservercert ntsserverkey ntstrustedcerts ptpdomain ptpport tempcomp
     """,
 }
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from ntpd_fast.clock.drivers.linux import ClockDriverError
 from ntpd_fast.clock.manual import Manual
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
 from ntpd_fast.clock.served import ServedReference
+from ntpd_fast.control.associations import AssociationReader
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
@@ -28,6 +30,8 @@ from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.setup import Setup
+from ntpd_fast.control.sourcereports import SourceBackend
+from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.monitor.backend import Backends
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
@@ -38,6 +42,7 @@ from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
 from ntpd_fast.server.worker import BEAT_S
 from ntpd_fast.system import privileges
+from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function, reopen_file
 from ntpd_fast.system.timers import Scheduler
@@ -78,11 +83,12 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         keys = Keys(setup.config.keyfile, setup.keys, tell)
         plane = start_data_plane(context, keys)
         clockwork = start_clockwork(context, keys)
-        start_engine(context, clockwork.scheduler)
-        start_commands(context, clockwork, plane, keys)
+        upstream = start_upstream(context, clockwork, plane)
+        start_engine(context, clockwork.scheduler, upstream)
+        start_commands(context, clockwork, upstream, plane, keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
-        loop.call_soon(begin, context, clockwork)
+        loop.call_soon(begin, context, clockwork, upstream)
         loop.run_forever()
         overseer.stopping()
     return context.exit_status
@@ -95,10 +101,10 @@ def handle_signals(context: Context) -> None:
         context.loop.add_signal_handler(number, context.end, EXIT_END)
 
 
-def begin(context: Context, clockwork: Clockwork) -> None:
+def begin(context: Context, clockwork: Clockwork, upstream: Upstream) -> None:
     """The first thing in the loop: everything is there, so ask the sources, and say that we are ready."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-    clockwork.start()
+    upstream.start()
     end_without_hope(context, clockwork)
     context.overseer.ready()
 
@@ -166,20 +172,39 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
     return clockwork
 
 
-def start_engine(context: Context, scheduler: Scheduler) -> None:
+def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> Upstream:
+    """Names and sources, and the packets of associations that come by the server sockets."""
+    setup = context.setup
+    upstream = Upstream(context.loop, setup.config, clockwork, plane, family=setup.run.family, log=tell)
+    context.parts.callback(upstream.close)
+    for opened in setup.ntp_sockets.for_control():
+        clockwork.poller.attach_server_socket(opened, own=setup.workers > 0)
+    reader = AssociationReader(context.loop, [ours for ours, _ in setup.associations], upstream.receive)
+    context.parts.callback(reader.close)
+    return upstream
+
+
+def start_engine(context: Context, scheduler: Scheduler, upstream: Upstream) -> None:
     """With `workers 0`: answer NTP in this process."""
     setup = context.setup
     sockets = setup.ntp_sockets.for_control()
     if setup.workers or not sockets:
         return
-    engine = Engine(sockets, setup.shared, 0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    context.parts.enter_context(ours)
+    context.parts.enter_context(theirs)
+    reader = AssociationReader(context.loop, [ours], upstream.receive)
+    context.parts.callback(reader.close)
+    engine = Engine(sockets, setup.shared, 0, channel=theirs.fileno())
     engine.start()
     engine.attach(context.loop)
     context.parts.callback(engine.detach)
     repeat(scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
 
 
-def start_commands(context: Context, clockwork: Clockwork, plane: DataPlane, keys: Keys) -> None:
+def start_commands(
+    context: Context, clockwork: Clockwork, upstream: Upstream, plane: DataPlane, keys: Keys
+) -> None:
     """The command protocol on its sockets, with every part that reports or can be commanded."""
     setup = context.setup
     config, clock = setup.config, clockwork.clock
@@ -188,11 +213,14 @@ def start_commands(context: Context, clockwork: Clockwork, plane: DataPlane, key
         setup.shared, ClientAccounts(setup.shared, side_blocks, config.cmdratelimit), clock.cooked_ns
     )
     clock_backend = ClockBackend(clock, clockwork.reference, tell)
+    sources = SourceBackend(clockwork.sources, upstream.names, era_start_s(), tell)
     backends = Backends(
         tracking=clock_backend,
         statistics=statistics,
         command_log=statistics,
         command_access=AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell),
+        sources=sources,
+        source_control=sources,
         clock=clock_backend,
         local=clock_backend,
         manual=ManualBackend(Manual(clock, clockwork.reference, enabled=config.manual), tell),

@@ -53,11 +53,16 @@ def _wanted(directives: typing.Iterable[str]) -> set[str]:
     return wanted
 
 
+# Methods of the configuration that code calls in place of reading the fields they weigh against each other.
+METHODS = {"sample_limits": {"minsamples", "maxsamples", "SourceOptions.minsamples", "SourceOptions.maxsamples"}}
+
+
 def _unread(directives: typing.Iterable[str], sources: dict[str, str]) -> set[str]:
     of_config, of_anything = _attributes_read(sources)
+    by_method = set().union(*(fields for method, fields in METHODS.items() if method in of_config))
     return {
         field
-        for field in _wanted(directives)
+        for field in _wanted(directives) - by_method
         if (field.partition(".")[2] not in of_anything if "." in field else field not in of_config)
     }
 

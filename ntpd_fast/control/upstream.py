@@ -1,0 +1,86 @@
+"""The sources of the daemon put together: names, associations, and the packets that workers hand over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from ntpd_fast.client.names import Names
+from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.resolver import SystemResolver
+from ntpd_fast.client.stamps import Stamp
+from ntpd_fast.config.model import Config
+from ntpd_fast.control.associations import Handed
+from ntpd_fast.control.clockwork import Clockwork
+from ntpd_fast.control.dataplane import DataPlane, PeerRow
+from ntpd_fast.system.messages import Log
+
+
+class Upstream:
+    """Sources and what turns names into them. `sign` takes answers that a signing daemon is to sign."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        clockwork: Clockwork,
+        plane: DataPlane,
+        *,
+        family: int | None,
+        log: Log,
+        sign: Callable[[Handed], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._clockwork = clockwork
+        self._plane = plane
+        self._sign = sign
+        self._published: frozenset[PeerRow] = frozenset()
+        self._resolver = SystemResolver(loop, family=family)
+        self.names = Names(
+            clockwork.sources,
+            self._resolver,
+            clockwork.scheduler,
+            can_reach=clockwork.poller.can_reach,
+            refresh_s=config.refresh_s,
+            log=log,
+            random=random.SystemRandom(),
+            sourcedirs=config.sourcedirs,
+        )
+        clockwork.sources.hooks.addresses_changed = self._publish_peers
+
+    def start(self) -> None:
+        """Begin to look names up and to ask."""
+        self._clockwork.start()
+        self.names.start(self._config.sources)
+
+    def close(self) -> None:
+        """Stop looking names up."""
+        self.names.close()
+        self._resolver.close()
+
+    def receive(self, handed: Handed) -> None:
+        """A packet that a worker handed over."""
+        if handed.to_sign:
+            if self._sign is not None:
+                self._sign(handed)
+            return
+        self._clockwork.scheduler.begin_event()
+        cooked_ns, err_s = self._clockwork.clock.cook(handed.rx_raw_ns)
+        stamp = Stamp(cooked_ns, err_s, handed.rx_source)
+        self._clockwork.sources.receive(handed.remote, handed.port, handed.data, stamp, handed.local)
+
+    def _uses_server_port(self, source: NtpSource) -> bool:
+        return source.is_peer or (
+            self._config.acquisitionport is not None and self._config.acquisitionport == self._config.port
+        )
+
+    def _publish_peers(self) -> None:
+        rows = frozenset(
+            PeerRow(source.address, source.port, source.is_peer)
+            for source in self._clockwork.sources.ntp_sources
+            if source.address is not None and self._uses_server_port(source)
+        )
+        if rows != self._published:
+            self._published = rows
+            self._plane.publish_peers(rows)
