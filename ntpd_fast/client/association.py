@@ -180,7 +180,10 @@ class Association:
 
     def switch_offline(self) -> list[Action]:
         """Stop to send requests, after the burst if there is one."""
-        return self._stop() if self.burst.switch_offline() else []
+        if not self.burst.switch_offline():
+            return []
+        self.source.reset_reachability()
+        return [*self._stop(), Select(updated=False)]
 
     def start_burst(self, now: Now, good: int, total: int) -> list[Action]:
         """Send up to `total` requests in quick succession until `good` of the answers are good."""
@@ -309,8 +312,7 @@ class Association:
         return self._arm_first(now)
 
     def _stop(self) -> list[Action]:
-        """End the conversation."""
-        self.source.reset_reachability()
+        """End the conversation. What a burst has measured stays good after it."""
         self._held = None
         return [*(CancelTimer(timer) for timer in Timer), CloseSocket()]
 

@@ -390,11 +390,25 @@ def test_burst_on_demand() -> None:
     bench = Bench("server 10.0.0.1 offline")
     bench.serve("10.0.0.1")
     bench.sources.start()
-    assert bench.sources.burst(everything, 2, 5)
+    assert bench.sources.burst(everything, 4, 5)
     assert bench.sources.activity().burst_offline == 1
     bench.scheduler.run(30.0)
     assert bench.sources.activity().offline == 1
-    assert len(bench.network.sent) == 2
+    assert len(bench.network.sent) == 4
+    # what it measured counts, although it is offline again
+    row = bench.sources.source_rows()[0]
+    assert (row.state, row.reach) == (SourceState.SELECTED, 0o17)
+
+
+def test_taking_the_only_source_offline_is_told() -> None:
+    bench = Bench("server 10.0.0.1 iburst")
+    bench.serve("10.0.0.1")
+    bench.sources.start()
+    bench.scheduler.run(10.0)
+    bench.sources.switch_offline(everything)
+    row = bench.sources.source_rows()[0]
+    assert (row.state, row.reach) == (SourceState.STALE, 0)
+    assert bench.texts[-1] == "Can't synchronise: no selectable sources (1 unreachable sources)"
 
 
 def test_failing_to_send_counts_as_no_answer() -> None:
