@@ -62,6 +62,11 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
+class WentOffline:
+    """No more requests: forget the reachability and select again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unreachable:
     """The last 8 requests were not answered."""
 
@@ -116,6 +121,7 @@ Action = (
     | Transmit
     | CloseSocket
     | Select
+    | WentOffline
     | Unreachable
     | Confirmed
     | KissRate

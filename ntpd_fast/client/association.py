@@ -24,6 +24,7 @@ from ntpd_fast.client.actions import (
     Timer,
     Transmit,
     Unreachable,
+    WentOffline,
 )
 from ntpd_fast.client.auth import Authenticator, AuthMode
 from ntpd_fast.client.connectivity import IBURST_GOOD, IBURST_TOTAL, MAX_BURST_SIZE, BurstControl
@@ -180,10 +181,7 @@ class Association:
 
     def switch_offline(self) -> list[Action]:
         """Stop to send requests, after the burst if there is one."""
-        if not self.burst.switch_offline():
-            return []
-        self.source.reset_reachability()
-        return [*self._stop(), Select(updated=False)]
+        return self._stop() if self.burst.switch_offline() else []
 
     def start_burst(self, now: Now, good: int, total: int) -> list[Action]:
         """Send up to `total` requests in quick succession until `good` of the answers are good."""
@@ -312,9 +310,9 @@ class Association:
         return self._arm_first(now)
 
     def _stop(self) -> list[Action]:
-        """End the conversation. What a burst has measured stays good after it."""
+        """End the conversation."""
         self._held = None
-        return [*(CancelTimer(timer) for timer in Timer), CloseSocket()]
+        return [*(CancelTimer(timer) for timer in Timer), CloseSocket(), WentOffline()]
 
     def _arm_first(self, now: Now) -> list[Action]:
         """Send the first request soon, but not sooner after an earlier one than usual."""
@@ -459,12 +457,12 @@ class Association:
             self.burst.finish()
             actions.append(KissRate())
         if not self.burst.talking:
-            actions += self._stop()
-        else:
-            delay_s = self._interval_s(now, on_tx=False) - self._elapsed_s(now)
-            if kissed:
-                delay_s += KISS_EXTRA_POLLS * 2.0**self.poll.poll
-            actions.append(self._arm(now, delay_s))
+            # the last sample of a burst still counts, then the source is gone
+            return actions + select + self._stop()
+        delay_s = self._interval_s(now, on_tx=False) - self._elapsed_s(now)
+        if kissed:
+            delay_s += KISS_EXTRA_POLLS * 2.0**self.poll.poll
+        actions.append(self._arm(now, delay_s))
         # selection may change the clock: it comes when everything else is done
         return actions + select
 

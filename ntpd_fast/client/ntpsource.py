@@ -21,6 +21,7 @@ from ntpd_fast.client.actions import (
     Timer,
     Transmit,
     Unreachable,
+    WentOffline,
 )
 from ntpd_fast.client.association import Association
 from ntpd_fast.client.packet import IPAddress
@@ -165,6 +166,9 @@ class NtpSource:
                     self._close_channel()
                 case Select():
                     self._owner.select(self.selectable, now, updated=action.updated)
+                case WentOffline():
+                    self.selectable.reset_reachability()
+                    self._owner.select(self.selectable, now, updated=False)
                 case MeasurementRecord():
                     self._owner.log_measurement(action)
                 case Confirmed():

@@ -15,6 +15,7 @@ from ntpd_fast.client.actions import (
     SetTimer,
     Timer,
     Transmit,
+    WentOffline,
 )
 from ntpd_fast.client.association import Association
 from ntpd_fast.client.auth import Authenticator, NoAuthentication
@@ -125,6 +126,8 @@ class Talk:
                     self.timers.pop(action.timer, None)
                 case CloseSocket():
                     self.socket_open = False
+                case WentOffline():
+                    self.source.reset_reachability()
                 case MeasurementRecord():
                     self.records.append(action)
                 case Transmit():

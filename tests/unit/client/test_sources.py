@@ -395,9 +395,11 @@ def test_burst_on_demand() -> None:
     bench.scheduler.run(30.0)
     assert bench.sources.activity().offline == 1
     assert len(bench.network.sent) == 4
-    # what it measured counts, although it is offline again
+    # all it measured has set the clock; then it is gone, as with chronyd
+    assert len(bench.reference.updates) == 2
     row = bench.sources.source_rows()[0]
-    assert (row.state, row.reach) == (SourceState.SELECTED, 0o17)
+    assert (row.state, row.reach) == (SourceState.STALE, 0)
+    assert bench.texts[-1] == "Can't synchronise: no selectable sources (1 unreachable sources)"
 
 
 def test_taking_the_only_source_offline_is_told() -> None:
