@@ -141,7 +141,7 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
     setup = open_setup(config, run, user, HandedOver.from_environment())
     undo.callback(setup.close)
     _give_up_rights(setup)
-    if setup.workers == 0:
+    if setup.workers == 0 and setup.ke_processes == 0:
         return run_control(setup, ServiceManagerLink(notifier, starter.ready))
     supervisor = Supervisor(make_slots(setup, notifier.watchdog_interval_s), notifier, on_ready=starter.ready)
     status = supervisor.run()

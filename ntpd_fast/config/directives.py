@@ -323,6 +323,9 @@ _OWN = (
               "Processes that answer NTP requests, or 0 to answer them in the control process.", ours=True),
     Directive("cmdgroup", Word("GROUP"), ("cmdgroup",), RESTART, "0.1",
               "Give this group a Unix socket of its own, for reports and no changes.", ours=True),
+    Directive("ntssharedkey", Word("FILE"), ("ntssharedkey",), RESTART, "0.1",
+              "Derive the keys for NTS cookies from the secret in this file, as all servers behind one name do.",
+              ours=True),
 )
 
 DIRECTIVES: Mapping[str, Directive] = {

@@ -621,6 +621,8 @@ class Config:
     """Worker processes, 0..256; 0: answers come from the control process; None: chosen at start."""
     cmdgroup: str | None = None
     """Group that gets a Unix socket for reports; None: no such socket."""
+    ntssharedkey: str | None = None
+    """File with the secret that servers behind one name derive their cookie keys from; None: keys of our own."""
 
     lines: tuple[ConfigLine, ...] = field(default=(), compare=False, repr=False)
     """Every line that took effect, in order."""

@@ -50,6 +50,9 @@ def check_start(
     if len(config.ntsservercerts) != len(config.ntsserverkeys):
         blamed = "ntsservercert" if config.ntsservercerts else "ntsserverkey"
         raise _error(config, "Uneven number of NTS certs and keys", blamed)
+    if config.ntssharedkey is not None and config.ntsrotate_s == 0:
+        # chrony has no such directive, so this mistake has no place in its order
+        raise _error(config, "ntssharedkey directive cannot be used with ntsrotate 0", "ntssharedkey")
     if config.rtcfile is not None and config.rtcsync:
         raise _error(config, "rtcfile directive cannot be used with rtcsync", "rtcfile")
     for clock in config.refclocks:

@@ -109,6 +109,12 @@ class ClientAccounts:
             if limit is not None:
                 self._writer.set_limit(SERVICE_COMMAND, limit.interval, limit.burst, limit.leak)
             readers.append(ClientLogReader(side, base))
+            base += readers[-1].capacity
+            for index in range(shared.ke_parts):
+                memory = shared.ke(index).log_memory()
+                assert memory is not None
+                readers.append(ClientLogReader(memory, base))
+                base += readers[-1].capacity
         self._reports = ClientReports(readers)
 
     def admit_command(self, address: IPAddress | None, exempt: bool, now_ns: int) -> bool:

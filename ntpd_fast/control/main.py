@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -27,6 +28,7 @@ from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driv
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.manualinput import ManualBackend
+from ntpd_fast.control.nts import NtsServerKeys, ke_drops, ke_hits, ke_options, ke_parts
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.setup import Setup
@@ -38,6 +40,7 @@ from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.ntske_process import NtsKe, raise_descriptor_limit
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
 from ntpd_fast.server.worker import BEAT_S
@@ -71,7 +74,9 @@ class Context:
 
 def run_control(setup: Setup, overseer: Overseer) -> int:
     """The life of control; its exit status. Raises FatalError when it cannot start."""
-    setup.shared.enter_control(serves=setup.workers == 0)
+    setup.shared.enter_control(
+        serves=setup.workers == 0, exchanges_keys=setup.nts is not None and setup.ke_processes == 0
+    )
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     with contextlib.closing(loop), contextlib.ExitStack() as parts:
@@ -84,8 +89,9 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         plane = start_data_plane(context, keys)
         clockwork = start_clockwork(context, keys)
         upstream = start_upstream(context, clockwork, plane)
+        server_keys = start_nts_server(context, clockwork)
         start_engine(context, clockwork.scheduler, upstream)
-        start_commands(context, clockwork, upstream, plane, keys)
+        start_commands(context, clockwork, upstream, plane, keys, server_keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         loop.call_soon(begin, context, clockwork, upstream)
@@ -202,8 +208,29 @@ def start_engine(context: Context, scheduler: Scheduler, upstream: Upstream) -> 
     repeat(scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
 
 
+def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:
+    """The server keys of NTS; with `ntsprocesses 0` the key exchange too. None without NTS server."""
+    setup = context.setup
+    if setup.nts is None:
+        return None
+    clock = clockwork.clock
+    keys = NtsServerKeys(setup.config, setup.shared, clockwork.scheduler, lambda: clock.cooked_ns() / 1e9)
+    context.parts.callback(keys.close)
+    if setup.ke_processes == 0:
+        raise_descriptor_limit(setup.config.maxntsconnections, tell)
+        ntske = NtsKe(context.loop, ke_options(setup.config), ke_parts(setup.config, setup.nts, setup.shared, 0), tell)
+        ntske.start()
+        context.parts.callback(ntske.stop)
+    return keys
+
+
 def start_commands(
-    context: Context, clockwork: Clockwork, upstream: Upstream, plane: DataPlane, keys: Keys
+    context: Context,
+    clockwork: Clockwork,
+    upstream: Upstream,
+    plane: DataPlane,
+    keys: Keys,
+    server_keys: NtsServerKeys | None,
 ) -> None:
     """The command protocol on its sockets, with every part that reports or can be commanded."""
     setup = context.setup
@@ -212,6 +239,8 @@ def start_commands(
     statistics = Statistics(
         setup.shared, ClientAccounts(setup.shared, side_blocks, config.cmdratelimit), clock.cooked_ns
     )
+    statistics.nke_hits = partial(ke_hits, setup.shared)
+    statistics.nke_drops = partial(ke_drops, setup.shared)
     clock_backend = ClockBackend(clock, clockwork.reference, tell)
     sources = SourceBackend(clockwork.sources, upstream.names, era_start_s(), tell)
     backends = Backends(
@@ -227,7 +256,7 @@ def start_commands(
         smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
         access=AccessBackend(setup.plan.access, "NTP", tell, plane.publish_access),
         clients=statistics,
-        lifecycle=Commands(context, plane, keys),
+        lifecycle=Commands(context, plane, keys, server_keys),
     )
     server = CommandServer(
         context.loop,
@@ -242,7 +271,10 @@ def start_commands(
 class Commands:
     """The commands that concern the daemon as a whole."""
 
-    def __init__(self, context: Context, plane: DataPlane, keys: Keys) -> None:
+    def __init__(
+        self, context: Context, plane: DataPlane, keys: Keys, server_keys: NtsServerKeys | None = None
+    ) -> None:
+        self._server_keys = server_keys
         self._context = context
         self._plane = plane
         self._keys = keys
@@ -263,9 +295,11 @@ class Commands:
             log.error("Could not open %s : %s", error.filename, error.strerror)
 
     def rekey(self) -> None:
-        """Read the key file again."""
+        """Read the key files again."""
         self._keys.reload()
         self._plane.publish_keys(self._keys.rows())
+        if self._server_keys is not None:
+            self._server_keys.rekey()
 
 
 def start_timeout(context: Context, clockwork: Clockwork) -> None:

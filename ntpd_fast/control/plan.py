@@ -2,6 +2,7 @@
 
 import grp
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -22,6 +23,14 @@ _LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
+class NtsPlan:
+    """`binds`: TCP addresses of key exchange. `processes` 0: control does it itself."""
+
+    binds: tuple[BindAddress, ...]
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """`binds`: addresses of NTP sockets, none where nobody may ask. `workers` 0: control answers itself."""
 
@@ -29,6 +38,7 @@ class Plan:
     binds: tuple[BindAddress, ...]
     workers: int
     socket_options: SocketOptions
+    nts: NtsPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +62,40 @@ def make_plan(config: Config, run: RunOptions, *, cpus: int) -> Plan:
         binds=binds,
         workers=worker_count(config, run, cpus=cpus, serves=bool(binds)),
         socket_options=SocketOptions(dscp=config.dscp, device=config.binddevice),
+        nts=nts_plan(config, run, access, serves=bool(binds)),
     )
 
 
-def plan_memory(config: Config, workers: int, memory_bytes: int | None) -> MemoryPlan:
+def nts_plan(config: Config, run: RunOptions, access: AccessTable, *, serves: bool) -> NtsPlan | None:
+    """Key exchange where there are certificates, a port, and somebody who may ask for the time."""
+    if not (config.ntsservercerts and config.ntsport and serves):
+        return None
+    configured = config.uses("ntsprocesses") or not run.single_process
+    return NtsPlan(
+        addresses(config, run, config.ntsport, access.any_allowed), config.ntsprocesses if configured else 0
+    )
+
+
+def plan_memory(config: Config, workers: int, memory_bytes: int | None, nts: NtsPlan | None = None) -> MemoryPlan:
     """Sizes of the shared memory; `memory_bytes`: of this machine, where that is known."""
+    processes = nts.processes if nts is not None else 0
     if config.noclientlog:
-        return MemoryPlan(SharedPlan(workers), None, ())
-    clientlog = clientlog_plan(config.clientloglimit_bytes, max(workers, 1), memory_bytes=memory_bytes)
+        return MemoryPlan(SharedPlan(workers, nts=nts is not None, ke_processes=processes), None, ())
+    clientlog = clientlog_plan(
+        config.clientloglimit_bytes,
+        max(workers, 1),
+        side_shards=1 + (max(processes, 1) if nts is not None else 0),
+        memory_bytes=memory_bytes,
+    )
     return MemoryPlan(
-        SharedPlan(workers, log_blocks=clientlog.blocks, map_pairs=clientlog.pairs),
+        SharedPlan(
+            workers,
+            log_blocks=clientlog.blocks,
+            map_pairs=clientlog.pairs,
+            nts=nts is not None,
+            ke_processes=processes,
+            ke_log_blocks=clientlog.side_blocks if nts is not None else 0,
+        ),
         clientlog,
         () if clientlog.reason is None else (clientlog.reason,),
     )
@@ -78,15 +112,22 @@ def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tupl
     if port == 0:
         return ()
     has_peers = any(source.kind is SourceKind.PEER for source in config.sources)
+
+    def wanted(version: int) -> bool:
+        broadcasts = any(broadcast.address.version == version for broadcast in config.broadcasts)
+        return access.any_allowed(version) or has_peers or broadcasts
+
+    return addresses(config, run, port, wanted)
+
+
+def addresses(config: Config, run: RunOptions, port: int, wanted: Callable[[int], bool]) -> tuple[BindAddress, ...]:
+    """Where a service listens, in the address families for which it is wanted."""
     configured = {4: config.bindaddress_ipv4, 6: config.bindaddress_ipv6}
     # A daemon told to bind one family's address only, and nothing else, still serves the other family everywhere,
     # as chronyd does: bindaddress is one setting for each family.
     binds = []
     for version, family in _FAMILIES.items():
-        if run.family not in (None, version):
-            continue
-        broadcasts = any(broadcast.address.version == version for broadcast in config.broadcasts)
-        if access.any_allowed(version) or has_peers or broadcasts:
+        if run.family in (None, version) and wanted(version):
             address = configured[version]
             binds.append(BindAddress.any(family, port) if address is None else BindAddress(family, str(address), port))
     return tuple(binds)

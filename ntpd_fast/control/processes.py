@@ -6,6 +6,7 @@ from typing import Final
 
 from ntpd_fast.clock.drivers.linux import ClockDriverError, LinuxDriver
 from ntpd_fast.control.main import run_control
+from ntpd_fast.control.nts import run_ke
 from ntpd_fast.control.overseer import SupervisorLink
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
@@ -41,8 +42,12 @@ def kept_capabilities(setup: Setup) -> frozenset[Capability]:
 
 
 def make_slots(setup: Setup, alive_interval_s: float | None) -> list[Slot]:
-    """Control first, then the workers."""
-    return [control_slot(setup, alive_interval_s), *(worker_slot(setup, index) for index in range(setup.workers))]
+    """Control first, then the workers, then the processes that establish NTS keys."""
+    return [
+        control_slot(setup, alive_interval_s),
+        *(worker_slot(setup, index) for index in range(setup.workers)),
+        *(ke_slot(setup, index) for index in range(setup.ke_processes)),
+    ]
 
 
 def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
@@ -62,6 +67,7 @@ def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
                 *(opened.fileno() for opened in setup.ntp_sockets.for_control()),
                 *(opened.socket.fileno() for opened in setup.command_sockets),
                 *(control_end.fileno() for control_end, _ in setup.associations),
+                *(_ke_listeners(setup) if setup.ke_processes == 0 else ()),
                 *daemon_log.descriptors(),
             ],
             capabilities=kept_capabilities(setup),
@@ -106,6 +112,28 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         heartbeat_ns=lambda: setup.shared.worker(index).heartbeat_ns,
         on_death=let_go_of_tables,
     )
+
+
+def ke_slot(setup: Setup, index: int) -> Slot:
+    """It keeps the listening sockets of key exchange and the shared memory, and no right at all."""
+    nts = setup.nts
+    assert nts is not None
+
+    def main(channel: Channel, waits: bool) -> int:
+        if setup.run.priority:
+            privileges.leave_realtime()
+        setup.shared.enter_ke(index)
+        setup.shared.close_descriptors()
+        return run_ke(setup.config, nts, setup.shared, index, channel)
+
+    def confinement() -> Confinement:
+        return Confinement(keep=[*setup.shared.descriptors, *_ke_listeners(setup), *daemon_log.descriptors()])
+
+    return Slot(f"nts-ke {index}", main, confinement)
+
+
+def _ke_listeners(setup: Setup) -> list[int]:
+    return [listener.fileno() for listener in setup.nts.sockets] if setup.nts is not None else []
 
 
 def restore_frequency(setup: Setup) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
+from ntpd_fast.control.nts import NtsSetup, open_nts
 from ntpd_fast.control.plan import MemoryPlan, Plan, command_socket_plan, make_plan, plan_memory
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.monitor.transport import CommandSocket
@@ -42,6 +43,12 @@ class Setup:
     workers: int
     associations: list[tuple[socket.socket, socket.socket]]
     """One a worker, by which it hands control the packets of its associations: control's end, the worker's end."""
+    nts: NtsSetup | None = None
+
+    @property
+    def ke_processes(self) -> int:
+        """NTS-KE processes beside the others; with none, control exchanges keys itself if there is `nts`."""
+        return self.nts.processes if self.nts is not None else 0
 
     def close(self) -> None:
         """Close everything and remove the command sockets; for the last process only."""
@@ -50,6 +57,8 @@ class Setup:
             with contextlib.suppress(OSError):
                 command_socket.close()
         self.ntp_sockets.close()
+        if self.nts is not None:
+            self.nts.close()
         for pair in self.associations:
             for end in pair:
                 end.close()
@@ -59,10 +68,13 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
     """Decide and open. Raises FatalError."""
     plan = make_plan(config, run, cpus=len(os.sched_getaffinity(0)))
     ntp_sockets = open_sockets(plan.binds, plan.workers, plan.socket_options, user, handed_over)
+    nts = open_nts(config, plan.nts, handed_over)
+    if config.ntsdumpdir is not None:
+        make_state_directory(config.ntsdumpdir, user)
     handed_over.close_rest()
     # Sockets handed over decide how many workers there are.
     workers = ntp_sockets.workers
-    memory = plan_memory(config, workers, _memory_bytes())
+    memory = plan_memory(config, workers, _memory_bytes(), plan.nts if nts is not None else None)
     for warning in memory.warnings:
         log.warning("%s", warning)
     try:
@@ -70,12 +82,29 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
         associations = [_association_pair() for _ in range(workers)]
     except OSError as error:
         ntp_sockets.close()
+        if nts is not None:
+            nts.close()
         raise FatalError(f"Could not make shared memory : {error.strerror}") from error
     keys = _read_keys(config)
     command_sockets = open_command_sockets(
         command_socket_plan(config, run, user.uid, user.gid), lambda text: log.error("%s", text)
     )
-    return Setup(config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations)
+    return Setup(
+        config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, nts
+    )
+
+
+def make_state_directory(path: str, user: User) -> None:
+    """A directory for files of the service user, where it is missing; without it they are told to be lost later."""
+    try:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.mkdir(path, 0o750)
+        if os.geteuid() == 0:
+            os.chown(path, user.uid, user.gid)
+    except FileExistsError:
+        return
+    except OSError as error:
+        log.error("Could not create %s : %s", path, error.strerror)
 
 
 def _association_pair() -> tuple[socket.socket, socket.socket]:

@@ -48,8 +48,14 @@ class SharedAdmission:
     """
 
     def __init__(
-        self, tables: TableSource, clients: ClientLogWriter | None, ntp_time: Callable[[], int]
+        self,
+        tables: TableSource,
+        clients: ClientLogWriter | None,
+        ntp_time: Callable[[], int],
+        reset: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
+        """`reset`: control's reset state of client logs, and the number of records in the shards before ours."""
+        self._reset = reset
         self._tables = tables
         self._clients = clients
         self._ntp_time = ntp_time
@@ -62,6 +68,7 @@ class SharedAdmission:
             # as for NTP requests: who is denied is not recorded
             return "refused_access"
         if self._clients is not None:
+            self._clients.set_reset(*self._reset())
             index = self._clients.hit(address.packed, SERVICE_NTSKE, self._ntp_time())
             if self._clients.limit(index, SERVICE_NTSKE) != _LIMIT_PASS:
                 return "refused_rate"

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import uvloop
@@ -24,6 +25,7 @@ from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.system.messages import Log, Severity
 
 CERTIFICATE_CHECK_S = 60.0
+DRAIN_CHECK_S = 0.1
 # standard descriptors, event loop, shared memory, listening sockets, log
 OTHER_DESCRIPTORS = 64
 
@@ -64,7 +66,7 @@ class NtsKe:
         log: Log,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._certificates = parts.certificates
         self._counters = parts.counters
         self._wall_s = wall_s
@@ -85,13 +87,30 @@ class NtsKe:
 
     def start(self) -> None:
         self.server.start()
-        self._timer = self._loop.call_later(CERTIFICATE_CHECK_S, self._check)
+        self._timer = self.loop.call_later(CERTIFICATE_CHECK_S, self._check)
 
     def stop(self) -> None:
         self.server.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def end(self) -> None:
+        """Leave the event loop."""
+        self.loop.stop()
+
+    def drain(self, told: Callable[[], None]) -> None:
+        """Accept no more, say so, bring the sessions to their end and leave the event loop."""
+        self.server.refuse_more()
+        told()
+        self._leave_when_empty()
+
+    def _leave_when_empty(self) -> None:
+        # bounded: every session has its deadline
+        if self.server.sessions:
+            self.loop.call_later(DRAIN_CHECK_S, self._leave_when_empty)
+        else:
+            self.end()
 
     def reload_certificates(self, *, force: bool = True) -> None:
         """Take new certificates into use for the sessions that begin from now on."""
@@ -101,7 +120,7 @@ class NtsKe:
 
     def _check(self) -> None:
         self.reload_certificates(force=False)
-        self._timer = self._loop.call_later(CERTIFICATE_CHECK_S, self._check)
+        self._timer = self.loop.call_later(CERTIFICATE_CHECK_S, self._check)
 
 
 def raise_descriptor_limit(connections_max: int, log: Log) -> None:
@@ -123,17 +142,24 @@ def raise_descriptor_limit(connections_max: int, log: Log) -> None:
             )
 
 
-def run_ntske(options: NtsKeOptions, parts: NtsKeParts, log: Log) -> int:
-    """The life of a key exchange process; its exit status."""
+def run_ntske(
+    options: NtsKeOptions,
+    parts: NtsKeParts,
+    log: Log,
+    *,
+    around: Callable[[NtsKe], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> int:
+    """The life of a key exchange process; its exit status. `around`: what begins and ends with its serving."""
     raise_descriptor_limit(options.connections_max, log)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     ntske = NtsKe(loop, options, parts, log)
-    loop.add_signal_handler(signal.SIGTERM, loop.stop)
+    loop.add_signal_handler(signal.SIGTERM, ntske.end)
     loop.add_signal_handler(signal.SIGUSR1, ntske.reload_certificates)
     ntske.start()
     try:
-        loop.run_forever()
+        with around(ntske):
+            loop.run_forever()
     finally:
         ntske.stop()
         loop.close()

@@ -130,15 +130,20 @@ class NtsKeServer:
 
     def start(self) -> None:
         self._running = True
+        self.counters.set("sessions", 0)
         for sock in self._sockets:
             sock.setblocking(False)
         self._listen()
 
-    def stop(self) -> None:
-        """Stop accepting and drop all sessions; the listening sockets stay open."""
+    def refuse_more(self) -> None:
+        """Stop accepting; sessions go on. The listening sockets stay open, for whoever else accepts from them."""
         self._running = False
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
+
+    def stop(self) -> None:
+        """Stop accepting and drop all sessions."""
+        self.refuse_more()
         for timer in (self._sweep, self._resume):
             if timer is not None:
                 timer.cancel()

@@ -25,6 +25,9 @@ F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 
 WORKERS_MAX = 256
 
+# Room for the counters of an NTS-KE process; the shard that follows is aligned to 64 bytes.
+KE_COUNTERS_BYTES = 1024
+
 NO_STAGES = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
 
 
@@ -77,7 +80,9 @@ class SharedPlan:
     `workers`: parts to make now (at least one: with `workers 0` control uses part 0 itself).
     `workers_max`: parts a reload may grow to. `log_blocks` and `map_pairs`: size of the client log shard and of the
     timestamp map of one worker (0: `noclientlog`). `ipv6_prefix`: bits by which the log aggregates IPv6 addresses.
-    `table_bytes`: room of one copy of each table, by name. `nts`: room for server keys.
+    `table_bytes`: room of one copy of each table, by name. `nts`: room for server keys. `ke_processes`: NTS-KE
+    processes (at least one with `nts`: with `ntsprocesses 0` control uses part 0 itself), `ke_log_blocks` the size of
+    the client log shard of each.
     """
 
     workers: int
@@ -89,6 +94,8 @@ class SharedPlan:
         default_factory=lambda: {"access": 16 << 20, "keys": 1 << 20, "peers": 64 << 10, "serving": 4096}
     )
     nts: bool = False
+    ke_processes: int = 0
+    ke_log_blocks: int = 0
 
     @property
     def log_bytes(self) -> int:
@@ -100,12 +107,37 @@ class SharedPlan:
         """Bytes of one timestamp map."""
         return map_size(self.map_pairs) if self.map_pairs else 0
 
+    @property
+    def ke_log_bytes(self) -> int:
+        """Bytes of the client log shard of one NTS-KE process."""
+        return shard_size(self.ke_log_blocks) if self.ke_log_blocks else 0
+
 
 def _memfd(name: str, size: int) -> int:
     fd = os.memfd_create(f"ntpd-fast-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)
     return fd
+
+
+class KeRegion:
+    """What one NTS-KE process writes: its counters, then its client log shard."""
+
+    def __init__(self, mapping: Mapping, log_bytes: int) -> None:
+        self._mapping = mapping
+        self._log_bytes = log_bytes
+
+    @staticmethod
+    def size(log_bytes: int) -> int:
+        return round_to_page(KE_COUNTERS_BYTES + log_bytes)
+
+    def counters(self) -> memoryview:
+        """A buffer for `ntske_server.KeCounters`."""
+        return self._mapping.buffer(0, KE_COUNTERS_BYTES)
+
+    def log_memory(self) -> memoryview | None:
+        """The client log shard as a buffer, None without one."""
+        return self._mapping.buffer(KE_COUNTERS_BYTES, self._log_bytes) if self._log_bytes else None
 
 
 class Shared:
@@ -123,6 +155,8 @@ class Shared:
         self._control: ControlRegion | None = None
         self._workers: list[WorkerRegion] = []
         self._own_part: int | None = None
+        self.ke_fds: list[int] = []
+        self._ke: list[KeRegion] = []
 
     @classmethod
     def create(cls, plan: SharedPlan) -> Shared:
@@ -150,7 +184,17 @@ class Shared:
             if stamps := worker.map_memory():
                 init_map(stamps, plan.map_pairs, secrets.randbits(64))
             shared._workers.append(worker)
+        for index in range(max(plan.ke_processes, 1) if plan.nts else 0):
+            fd = _memfd(f"ntske{index}", KeRegion.size(plan.ke_log_bytes))
+            shared.ke_fds.append(fd)
+            ke = shared._map_ke(fd, True)
+            if log := ke.log_memory():
+                init_shard(log, plan.ke_log_blocks, secrets.token_bytes(20), plan.ipv6_prefix)
+            shared._ke.append(ke)
         return shared
+
+    def _map_ke(self, fd: int, writable: bool) -> KeRegion:
+        return KeRegion(Mapping(fd, KeRegion.size(self.plan.ke_log_bytes), writable), self.plan.ke_log_bytes)
 
     def _map_nts(self, writable: bool) -> None:
         mapping = Mapping(self.nts_fd, round_to_page(RING_BYTES), writable)
@@ -166,10 +210,19 @@ class Shared:
         """The region of worker `index`."""
         return self._workers[index]
 
+    def ke(self, index: int) -> KeRegion:
+        """The region of NTS-KE process `index`."""
+        return self._ke[index]
+
+    @property
+    def ke_parts(self) -> int:
+        """How many regions of NTS-KE processes there are."""
+        return len(self._ke)
+
     @property
     def descriptors(self) -> list[int]:
         """Every memfd, for the list of what a child may keep."""
-        return [self.control_fd, *self.worker_fds, *([self.nts_fd] if self.nts_fd >= 0 else [])]
+        return [self.control_fd, *self.worker_fds, *self.ke_fds, *([self.nts_fd] if self.nts_fd >= 0 else [])]
 
     def close_descriptors(self) -> None:
         """In a child that has entered: what is mapped stays mapped, nothing more can be."""
@@ -177,8 +230,9 @@ class Shared:
             os.close(fd)
         self.control_fd = self.nts_fd = -1
         self.worker_fds = []
+        self.ke_fds = []
 
-    def _remap(self, control_writable: bool, writable_worker: int | None) -> None:
+    def _remap(self, control_writable: bool, writable_worker: int | None, writable_ke: int | None = None) -> None:
         # The inherited writable mappings go away with the objects that held them.
         if not control_writable:
             self._control = None
@@ -193,19 +247,25 @@ class Shared:
             worker = WorkerRegion(Mapping(fd, worker_bytes, index == writable_worker))
             worker.attach()
             self._workers.append(worker)
+        self._ke = [self._map_ke(fd, index == writable_ke) for index, fd in enumerate(self.ke_fds)]
 
-    def enter_control(self, *, serves: bool = False) -> None:
-        """In control: its own region writable (and made whole), workers' read-only.
+    def enter_control(self, *, serves: bool = False, exchanges_keys: bool = False) -> None:
+        """In control: its own region writable (and made whole), those of others read-only.
 
-        `serves`: control answers packets itself (`workers 0`) and writes part 0.
+        `serves`: control answers packets itself (`workers 0`) and writes part 0; `exchanges_keys`: the same with
+        `ntsprocesses 0`.
         """
         self._own_part = 0 if serves else None
-        self._remap(True, self._own_part)
+        self._remap(True, self._own_part, 0 if exchanges_keys else None)
 
     def enter_worker(self, index: int) -> None:
         """In worker `index`: its own region writable, everything else read-only."""
         self._remap(False, index)
         self.worker(index).next_generation()
+
+    def enter_ke(self, index: int) -> None:
+        """In NTS-KE process `index`: its own region writable, everything else read-only."""
+        self._remap(False, None, index)
 
     def counters(self) -> dict[str, int]:
         """The sum over all workers of every named counter."""

@@ -397,7 +397,7 @@ class Supervisor:
     def _answers(self) -> bool:
         """Whether the data plane is alive: some worker is, or there are none."""
         now_ns = self._monotonic_ns()
-        workers = [slot for slot in self.slots if not slot.is_control]
+        workers = [slot for slot in self.slots if slot.heartbeat_ns is not None]
         return not workers or any(
             slot.child is not None and self._silence_s(slot, slot.child, now_ns) < self._limits.heartbeat_s
             for slot in workers

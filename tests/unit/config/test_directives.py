@@ -244,6 +244,7 @@ VALUES: list[tuple[list[str], str, Any]] = [
         InitStepSlew(30.0, (InitStepServer("192.0.2.1", V4), InitStepServer("localhost", IPv4Address("127.0.0.1")))),
     ),
     (["workers 0"], "workers", 0),
+    (["ntssharedkey /a", "ntssharedkey /etc/nts.secret"], "ntssharedkey", "/etc/nts.secret"),
 ]
 
 

@@ -1,0 +1,171 @@
+"""The NTS server in the daemon: what is opened before rights are given up, its processes, control's part of it.
+
+Key exchange is a service beside the others: when it cannot be had (a certificate that is missing, TLS that the system
+refuses), one line says why and everything else goes on. Control alone writes the server keys; the processes that
+establish keys with clients see them, and the sockets of no other service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ntpd_fast._clientlog import ClientLogWriter
+from ntpd_fast._packet import ntp64
+from ntpd_fast._tls import TlsError
+from ntpd_fast.config.model import Config
+from ntpd_fast.control.plan import NtsPlan
+from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
+from ntpd_fast.server.keyring import KeyFileError, KeyManager
+from ntpd_fast.server.ntske_admission import SERVICE_NTSKE, SharedAdmission
+from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
+from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, run_ntske
+from ntpd_fast.server.ntske_server import KeCounters
+from ntpd_fast.server.ntske_sockets import open_ke_sockets
+from ntpd_fast.server.shared import Shared
+from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.listen_fds import HandedOver
+from ntpd_fast.system.log import log_function
+from ntpd_fast.system.timers import Scheduler
+
+log = logging.getLogger(__name__)
+tell = log_function(log)
+
+
+@dataclass(slots=True)
+class NtsSetup:
+    """What is opened at the start. `certificates` are loaded while their keys can still be read."""
+
+    sockets: list[socket.socket]
+    certificates: CertificateStore
+    processes: int
+
+    def close(self) -> None:
+        for listener in self.sockets:
+            listener.close()
+
+
+def open_nts(config: Config, plan: NtsPlan | None, handed_over: HandedOver | None = None) -> NtsSetup | None:
+    """Load certificates and open sockets; None, with one line in the log, when there is to be no NTS server."""
+    if plan is None:
+        return None
+    pairs = list(zip(config.ntsservercerts, config.ntsserverkeys, strict=True))
+    certificates = CertificateStore(pairs, tell)
+    try:
+        certificates.load(time.time())
+    except (CertificateError, TlsError) as error:
+        log.error("NTS server disabled : %s", error)
+        return None
+    backlog = max(plan.processes, 1) * config.maxntsconnections
+    sockets = open_ke_sockets(plan.binds, backlog, config.binddevice, handed_over)
+    return NtsSetup(sockets, certificates, plan.processes)
+
+
+def ke_options(config: Config) -> NtsKeOptions:
+    return NtsKeOptions(config.ntsaeads, config.maxntsconnections, config.ntsntpserver, config.port)
+
+
+def ke_parts(config: Config, nts: NtsSetup, shared: Shared, index: int) -> NtsKeParts:
+    """What the process with part `index` works with; in that process, after it has entered its part."""
+    ring = shared.nts_ring
+    assert ring is not None
+    region = shared.ke(index)
+    memory = region.log_memory()
+    clients = None
+    if memory is not None:
+        clients = ClientLogWriter(memory)
+        if config.ntsratelimit is not None:
+            limit = config.ntsratelimit
+            clients.set_limit(SERVICE_NTSKE, limit.interval, limit.burst, limit.leak)
+    base = ke_log_base(shared, index)
+    admission = SharedAdmission(
+        shared.control, clients, lambda: ntp64(time.time_ns()), reset=lambda: (shared.control.log_reset, base)
+    )
+    return NtsKeParts(nts.sockets, nts.certificates, ring, admission, KeCounters(region.counters()))
+
+
+def ke_log_base(shared: Shared, index: int) -> int:
+    """Number of client records in the shards before that of part `index` (workers', control's, earlier parts')."""
+    per_block = 16
+    plan = shared.plan
+    return per_block * (shared.parts * plan.log_blocks + (1 + index) * plan.ke_log_blocks)
+
+
+def run_ke(config: Config, nts: NtsSetup, shared: Shared, index: int, channel: Channel) -> int:
+    """The life of key exchange process `index`, in the child; its exit status."""
+
+    @contextlib.contextmanager
+    def supervised(ntske: NtsKe) -> Iterator[None]:
+        """Tell the supervisor that we are ready, and do what it says."""
+
+        def heed() -> None:
+            try:
+                while (message := channel.receive()) is not None:
+                    if message.verb is Verb.STOP:
+                        # our successor accepts already; sessions that have begun are brought to their end
+                        ntske.drain(lambda: channel.send(Verb.STOPPED))
+            except ChannelClosed:
+                ntske.end()
+
+        ntske.loop.add_reader(channel.fileno(), heed)
+        channel.send(Verb.READY)
+        yield
+        ntske.loop.remove_reader(channel.fileno())
+
+    return run_ntske(ke_options(config), ke_parts(config, nts, shared, index), tell, around=supervised)
+
+
+class NtsServerKeys:
+    """Control's part: the server keys. Raises FatalError when the group's secret cannot be had."""
+
+    def __init__(self, config: Config, shared: Shared, scheduler: Scheduler, wall_s: Callable[[], float]) -> None:
+        ring = shared.nts_ring
+        assert ring is not None
+        self._manager = KeyManager(
+            ring,
+            scheduler,
+            tell,
+            wall_s,
+            directory=config.ntsdumpdir,
+            rotate_s=config.ntsrotate_s,
+            shared_file=config.ntssharedkey,
+        )
+        try:
+            self._manager.start()
+        except OSError as error:
+            raise FatalError(f"Could not read {config.ntssharedkey} : {error.strerror}") from error
+        except KeyFileError as error:
+            raise FatalError(f"Could not use {config.ntssharedkey} : {error}") from error
+
+    def rekey(self) -> None:
+        self._manager.rekey()
+
+    def save(self) -> None:
+        self._manager.save()
+
+    def close(self) -> None:
+        self._manager.save()
+        self._manager.stop()
+
+
+def ke_hits(shared: Shared) -> int:
+    """Connections of clients that are allowed, over all processes."""
+    return sum(counters["accepted"] + counters["refused_rate"] for counters in _all_counters(shared))
+
+
+def ke_drops(shared: Shared) -> int:
+    """Connections that `ntsratelimit` refused."""
+    return sum(counters["refused_rate"] for counters in _all_counters(shared))
+
+
+def _all_counters(shared: Shared) -> list[dict[str, int]]:
+    return [KeCounters(shared.ke(index).counters()).read() for index in range(shared.ke_parts)]
+
+
+RELOAD_SIGNAL = signal.SIGUSR1
+"""Makes a key exchange process load its certificates again."""

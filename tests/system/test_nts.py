@@ -1,0 +1,252 @@
+"""The NTS server of a whole daemon: keys, cookies and answers; what happens when processes, files or the daemon go."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+
+from ntpd_fast._aead import Aead
+from ntpd_fast.client.ntske_client import KeExchange, KeKeys
+from tests.nts_packets import COOKIE, HEADER, UID, auth_field, cookies, field
+from tests.pki import Authority
+from tests.system.harness import children_of, is_running, wait_until
+from tests.tls_peers import trusting
+
+SIV = 15
+SERVE = ("local stratum 7", "allow")
+SECRET = bytes(range(32)).hex()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+def free_tcp_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+@pytest.fixture
+def make_server(make_daemon, authority, tmp_path):
+    """Makes daemons with certificates; `ke_port` is on them."""
+
+    def make(*directives, options=("-d",), pair=None, **more):
+        certificate, key = (pair or authority.issue("127.0.0.1")).write(tmp_path)
+        ke_port = free_tcp_port()
+        daemon = make_daemon(
+            *SERVE,
+            f"ntsport {ke_port}",
+            f"ntsservercert {certificate}",
+            f"ntsserverkey {key}",
+            *directives,
+            options=options,
+            **more,
+        )
+        daemon.ke_port = ke_port
+        return daemon
+
+    return make
+
+
+def exchange(authority, daemon, address="127.0.0.1"):
+    """A key exchange with the daemon."""
+    client = KeExchange(trusting(authority), "127.0.0.1", [SIV], "daemon", check_times=True)
+    with socket.create_connection((address, daemon.ke_port), 10) as sock:
+        out = client.start()
+        while client.result is None:
+            sock.sendall(out)
+            out = client.receive(sock.recv(16384))
+    assert isinstance(client.result, KeKeys), client.result
+    return client.result
+
+
+def answered(daemon, keys, cookie=None, timeout_s=5.0):
+    """Cookies in the authenticated answer to a request; None for a NAK."""
+    start = HEADER + field(UID, bytes(32)) + field(COOKIE, cookie or keys.cookies[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.connect(("127.0.0.1", daemon.port))
+        sock.send(start + auth_field(Aead(keys.algorithm, keys.c2s), start, bytes(16)))
+        answer = sock.recv(2000)
+    if answer[12:16] == b"NTSN":
+        return None
+    assert answer[1] == 7
+    return cookies(Aead(keys.algorithm, keys.s2c), answer)
+
+
+def statistics(daemon):
+    return {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in daemon.chronyc("serverstats").splitlines())
+    }
+
+
+def test_one_process_does_it_all(make_server, authority, tmp_path):
+    daemon = make_server(f"ntsdumpdir {tmp_path}/nts").start()
+    assert children_of(daemon.pid) == []
+    keys = exchange(authority, daemon)
+    assert keys.port == daemon.port
+    for cookie in keys.cookies:
+        assert len(answered(daemon, keys, cookie)) == 1
+    counts = statistics(daemon)
+    assert counts["NTS-KE connections accepted"] == "1"
+    assert counts["Authenticated NTP packets"] == "8"
+    assert (tmp_path / "nts" / "ntskeys").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "nts").stat().st_mode & 0o777 == 0o750
+    assert daemon.stop() == 0
+
+
+def test_processes_of_their_own(make_server, authority, tmp_path):
+    daemon = make_server("workers 2", "ntsprocesses 2", f"ntsdumpdir {tmp_path}").start()
+    assert len(children_of(daemon.pid)) == 5
+    keys = exchange(authority, daemon)
+    assert len(answered(daemon, keys)) == 1
+    for _ in range(10):
+        exchange(authority, daemon)
+    counts = statistics(daemon)
+    assert counts["NTS-KE connections accepted"] == "11"
+    [row] = [line for line in daemon.chronyc("-c", "clients", "-k").splitlines() if line.startswith("127.0.0.1")]
+    assert row.split(",")[6] == "11"
+    assert daemon.stop() == 0
+
+
+def test_key_exchange_beside_control_without_workers(make_server, authority):
+    daemon = make_server("workers 0", "ntsprocesses 1").start()
+    assert len(children_of(daemon.pid)) == 2
+    assert len(answered(daemon, exchange(authority, daemon))) == 1
+    assert daemon.stop() == 0
+
+
+def test_a_key_exchange_process_that_dies_comes_back(make_server, authority):
+    daemon = make_server("workers 1", "ntsprocesses 1").start()
+    keys = exchange(authority, daemon)
+    [*_, newest] = children_of(daemon.pid)
+    os.kill(newest, signal.SIGKILL)
+    wait_until(lambda: not is_running(newest), "its end")
+    again = exchange(authority, daemon)
+    # the keys are control's
+    assert len(answered(daemon, keys, again.cookies[0] if again.c2s == keys.c2s else None)) == 1
+    assert len(answered(daemon, again)) == 1
+    assert statistics(daemon)["NTS-KE connections accepted"] == "2"
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_clients_keep_their_cookies_over_a_restart(make_server, authority, tmp_path, number):
+    daemon = make_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}").start()
+    keys = exchange(authority, daemon)
+    if number == signal.SIGKILL:
+        daemon.close()
+    else:
+        daemon.stop(number)
+    daemon.start()
+    assert len(answered(daemon, keys)) == 1
+    assert "Loaded server NTS keys" in daemon.log_texts()
+
+
+def test_without_a_directory_for_keys_the_next_daemon_has_others(make_server, authority):
+    daemon = make_server().start()
+    assert "No ntsdumpdir to save server keys" in daemon.log_texts()
+    keys = exchange(authority, daemon)
+    daemon.stop()
+    daemon.start()
+    assert answered(daemon, keys) is None
+
+
+@pytest.mark.parametrize("broken", ["missing", "mismatched", "garbage"])
+def test_a_server_without_a_good_certificate_serves_time(make_server, authority, tmp_path, broken):
+    daemon = make_server()
+    if broken == "missing":
+        (tmp_path / "server.crt").unlink()
+    elif broken == "mismatched":
+        authority.issue("127.0.0.1").write(tmp_path, "other")
+        (tmp_path / "server.key").write_bytes((tmp_path / "other.key").read_bytes())
+    else:
+        (tmp_path / "server.key").write_text("no key")
+    daemon.start()
+    [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
+    assert line.startswith(f"NTS server disabled : {tmp_path}/server.crt")
+    assert daemon.ask()[1] == 7
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", daemon.ke_port))
+    assert daemon.stop() == 0
+
+
+def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_server, tmp_path):
+    """As under FIPS restrictions: one line says so."""
+    policy = tmp_path / "policy"
+    policy.write_text("[overrides]\ndisabled-version = tls1.3\n")
+    daemon = make_server(
+        environment={"GNUTLS_SYSTEM_PRIORITY_FILE": str(policy)},
+        launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"],
+    ).start()
+    [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
+    assert line.startswith("NTS server disabled : GnuTLS has no TLS 1.3 under the system's policy")
+    assert daemon.ask()[1] == 7
+    assert daemon.stop() == 0
+
+
+def test_a_port_in_use_is_told(make_server, authority):
+    daemon = make_server()
+    with socket.create_server(("0.0.0.0", daemon.ke_port)):
+        daemon.start()
+        assert (
+            f"Could not open NTS-KE socket on 0.0.0.0:{daemon.ke_port} : Address already in use" in daemon.log_texts()
+        )
+        assert daemon.ask()[1] == 7
+        assert daemon.stop() == 0
+
+
+def test_members_of_a_group_accept_each_others_cookies(make_server, authority, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o640)
+    daemons = [make_server(f"ntssharedkey {secret}").start() for _ in range(2)]
+    for mine, other in (daemons, daemons[::-1]):
+        assert len(answered(other, exchange(authority, mine))) == 1
+
+
+def test_a_group_without_its_secret_does_not_start(make_server, tmp_path):
+    done = make_server(f"ntssharedkey {tmp_path}/secret").run()
+    assert done.returncode == 1
+    assert f"Could not read {tmp_path}/secret : No such file or directory" in done.texts[-1]
+
+
+def test_keys_managed_outside_are_read_again_on_command(make_server, authority, tmp_path):
+    source = make_server(f"ntsdumpdir {tmp_path}/source").start()
+    keys = exchange(authority, source)
+    daemon = make_server(f"ntsdumpdir {tmp_path}/target", "ntsrotate 0").start()
+    assert answered(daemon, keys) is None
+    (tmp_path / "target" / "ntskeys").write_bytes((tmp_path / "source" / "ntskeys").read_bytes())
+    assert "200 OK" in daemon.chronyc("rekey")
+    assert len(answered(daemon, keys)) == 1
+
+
+def test_access_and_rate_limits(make_server, authority):
+    daemon = make_server("deny 127.0.1.0/24", "ntsratelimit interval 10 burst 2 leak 4", "ntsprocesses 1").start()
+    with socket.create_connection(("127.0.0.1", daemon.ke_port), 5, ("127.0.1.1", 0)) as sock:
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+    exchange(authority, daemon)
+    exchange(authority, daemon)
+    for _ in range(20):
+        socket.create_connection(("127.0.0.1", daemon.ke_port), 5).close()
+    time.sleep(0.2)
+    counts = statistics(daemon)
+    assert counts["NTS-KE connections accepted"] == "22"
+    assert int(counts["NTS-KE connections dropped"]) >= 12
+    # rules that change while running hold for key exchange too
+    assert "200 OK" in daemon.chronyc("deny all")
+    with socket.create_connection(("127.0.0.1", daemon.ke_port), 5) as sock:
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+
+
+def test_no_certificates_no_key_exchange(make_daemon):
+    daemon = make_daemon(*SERVE, f"ntsport {free_tcp_port()}").start()
+    assert not [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
+    assert daemon.stop() == 0
