@@ -9,7 +9,7 @@ from loadtest.cli import main
 from loadtest.requests import Key, mac
 from tests.unit.loadtest.scripted import answer, scripted
 
-SHORT = ["--duration", "0.1", "--rate", "200"]
+SHORT = ["--duration", "0.1", "--rate", "200", "--timeout", "5"]
 
 
 def test_a_run_reports_what_it_saw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

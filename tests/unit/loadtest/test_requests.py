@@ -87,7 +87,7 @@ def test_a_bank_is_sent_round_and_round_and_its_answers_are_kept_for_checking(se
         return [plain + mac(key, plain)]
 
     with scripted(script) as where, client(where, load) as sender:
-        result = sender.run(2.0, rate=1000, limit=40, sleep=True)
+        result = sender.run(30.0, window=segments, limit=40, timeout_s=5, sleep=True)
         assert result.counters["answered"] == result.counters["sent"] == 40
         assert not result.wrong
         for sequence, datagram in result.samples:
