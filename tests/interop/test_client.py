@@ -148,8 +148,9 @@ def only_source(client: Client) -> NtpSource:
     return source
 
 
-@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    ("address", "loop_factory"), [("127.0.0.1", uvloop.new_event_loop), ("::1", asyncio.new_event_loop)]
+)
 def test_basic_mode(tmp_path: Path, address: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
     with running(tmp_path, "local stratum 3", "allow") as server:
         client = run_client(
@@ -188,7 +189,7 @@ def test_interleaved_mode(tmp_path: Path) -> None:
     assert abs(last.sample.offset_s) < LOOPBACK_OFFSET_S
 
 
-@pytest.mark.parametrize("key", [1, 2, 3])
+@pytest.mark.parametrize("key", [1, 2])
 def test_symmetric_keys(tmp_path: Path, key: int) -> None:
     keyfile = tmp_path / "keys"
     keyfile.write_text(KEYS)
