@@ -29,7 +29,7 @@ from ntpd_fast.config.printer import print_file, print_lines
 from ntpd_fast.config.start import user_exists
 from ntpd_fast.control.main import run_control
 from ntpd_fast.control.overseer import ServiceManagerLink
-from ntpd_fast.control.processes import kept_capabilities, make_slots
+from ntpd_fast.control.processes import kept_capabilities, make_slots, open_family
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.control.setup import Setup, open_setup
 from ntpd_fast.server.supervisor import END_SIGNALS, Supervisor
@@ -143,7 +143,12 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
     _give_up_rights(setup)
     if setup.workers == 0 and setup.ke_processes == 0:
         return run_control(setup, ServiceManagerLink(notifier, starter.ready))
-    supervisor = Supervisor(make_slots(setup, notifier.watchdog_interval_s), notifier, on_ready=starter.ready)
+    supervisor = Supervisor(
+        make_slots(setup, notifier.watchdog_interval_s),
+        notifier,
+        on_ready=starter.ready,
+        on_open=lambda version: open_family(setup, version),
+    )
     status = supervisor.run()
     if supervisor.failure is not None:
         raise FatalError(supervisor.failure)

@@ -8,9 +8,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final
@@ -31,19 +28,19 @@ from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.nts import NtsServerKeys, ke_drops, ke_hits, ke_options, ke_parts
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
+from ntpd_fast.control.serving import Serving, repeat
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.control.sourcereports import SourceBackend
+from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.monitor.backend import Backends
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.access import AccessTable
-from ntpd_fast.server.engine import Engine
 from ntpd_fast.server.ntske_process import NtsKe, raise_descriptor_limit
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
-from ntpd_fast.server.worker import BEAT_S
 from ntpd_fast.system import privileges
 from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.errors import FatalError
@@ -90,10 +87,11 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         clockwork = start_clockwork(context, keys)
         upstream = start_upstream(context, clockwork, plane)
         server_keys = start_nts_server(context, clockwork)
-        start_engine(context, clockwork.scheduler, upstream)
-        start_commands(context, clockwork, upstream, plane, keys, server_keys)
+        serving = start_serving(context, clockwork, upstream)
+        start_commands(context, clockwork, upstream, serving, plane, keys, server_keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
+        start_status(context, clockwork)
         loop.call_soon(begin, context, clockwork, upstream)
         loop.run_forever()
         overseer.stopping()
@@ -190,22 +188,15 @@ def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> 
     return upstream
 
 
-def start_engine(context: Context, scheduler: Scheduler, upstream: Upstream) -> None:
+def start_serving(context: Context, clockwork: Clockwork, upstream: Upstream) -> Serving:
     """With `workers 0`: answer NTP in this process."""
     setup = context.setup
-    sockets = setup.ntp_sockets.for_control()
-    if setup.workers or not sockets:
-        return
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    context.parts.enter_context(ours)
-    context.parts.enter_context(theirs)
-    reader = AssociationReader(context.loop, [ours], upstream.receive)
-    context.parts.callback(reader.close)
-    engine = Engine(sockets, setup.shared, 0, channel=theirs.fileno())
-    engine.start()
-    engine.attach(context.loop)
-    context.parts.callback(engine.detach)
-    repeat(scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
+    serving = Serving(context.loop, clockwork, setup, context.overseer, upstream.receive)
+    context.parts.callback(serving.close)
+    if setup.workers == 0:
+        for opened in setup.ntp_sockets.for_control():
+            serving.serve(opened)
+    return serving
 
 
 def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:
@@ -228,6 +219,7 @@ def start_commands(
     context: Context,
     clockwork: Clockwork,
     upstream: Upstream,
+    serving: Serving,
     plane: DataPlane,
     keys: Keys,
     server_keys: NtsServerKeys | None,
@@ -242,6 +234,11 @@ def start_commands(
     statistics.nke_hits = partial(ke_hits, setup.shared)
     statistics.nke_drops = partial(ke_drops, setup.shared)
     clock_backend = ClockBackend(clock, clockwork.reference, tell)
+
+    def access_changed(table: AccessTable) -> None:
+        plane.publish_access(table)
+        serving.follow(table)
+
     sources = SourceBackend(clockwork.sources, upstream.names, era_start_s(), tell)
     backends = Backends(
         tracking=clock_backend,
@@ -254,7 +251,7 @@ def start_commands(
         local=clock_backend,
         manual=ManualBackend(Manual(clock, clockwork.reference, enabled=config.manual), tell),
         smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
-        access=AccessBackend(setup.plan.access, "NTP", tell, plane.publish_access),
+        access=AccessBackend(setup.plan.access, "NTP", tell, access_changed),
         clients=statistics,
         lifecycle=Commands(context, plane, keys, server_keys),
     )
@@ -320,11 +317,7 @@ def start_signs_of_life(context: Context, scheduler: Scheduler) -> None:
         repeat(scheduler, context.overseer.alive_interval_s, context.overseer.alive)
 
 
-def repeat(scheduler: Scheduler, interval_s: float, action: Callable[[], None]) -> None:
-    """Do something now and every `interval_s` until the scheduler is closed."""
-
-    def again() -> None:
-        action()
-        scheduler.call_later(interval_s, again)
-
-    again()
+def start_status(context: Context, clockwork: Clockwork) -> None:
+    """The line that `systemctl status` shows."""
+    line = StatusLine(context.setup.shared, clockwork)
+    repeat(clockwork.scheduler, STATUS_INTERVAL_S, lambda: context.overseer.status(line.text()))

@@ -28,6 +28,9 @@ class Overseer(Protocol):
     def status(self, text: str) -> None:
         """A line about the state of synchronisation and service."""
 
+    def serve_family(self, version: int) -> None:
+        """Somebody of this family (4 or 6) may ask now: let workers serve it."""
+
     def stopping(self) -> None:
         """Control ends on purpose."""
 
@@ -70,6 +73,10 @@ class SupervisorLink:
         """See `Overseer`."""
         self._channel.send(Verb.STATUS, text)
 
+    def serve_family(self, version: int) -> None:
+        """See `Overseer`."""
+        self._channel.send(Verb.OPEN, str(version))
+
     def stopping(self) -> None:
         """The supervisor will see it end."""
 
@@ -98,6 +105,9 @@ class ServiceManagerLink:
     def status(self, text: str) -> None:
         """See `Overseer`."""
         self._notifier.status(text)
+
+    def serve_family(self, version: int) -> None:
+        """See `Overseer`. There are no workers: control serves."""
 
     def stopping(self) -> None:
         """See `Overseer`."""

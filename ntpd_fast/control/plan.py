@@ -108,29 +108,32 @@ def server_port(config: Config, run: RunOptions) -> int:
 
 def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tuple[BindAddress, ...]:
     """Addresses of the server sockets: of each family that somebody may ask in, or that a peer or broadcast needs."""
-    port = server_port(config, run)
-    if port == 0:
+    if server_port(config, run) == 0:
         return ()
     has_peers = any(source.kind is SourceKind.PEER for source in config.sources)
+    broadcasts = {broadcast.address.version for broadcast in config.broadcasts}
 
     def wanted(version: int) -> bool:
-        broadcasts = any(broadcast.address.version == version for broadcast in config.broadcasts)
-        return access.any_allowed(version) or has_peers or broadcasts
+        return access.any_allowed(version) or has_peers or version in broadcasts
 
-    return addresses(config, run, port, wanted)
+    return addresses(config, run, config.port, wanted)
 
 
 def addresses(config: Config, run: RunOptions, port: int, wanted: Callable[[int], bool]) -> tuple[BindAddress, ...]:
     """Where a service listens, in the address families for which it is wanted."""
-    configured = {4: config.bindaddress_ipv4, 6: config.bindaddress_ipv6}
-    # A daemon told to bind one family's address only, and nothing else, still serves the other family everywhere,
-    # as chronyd does: bindaddress is one setting for each family.
-    binds = []
-    for version, family in _FAMILIES.items():
-        if run.family in (None, version) and wanted(version):
-            address = configured[version]
-            binds.append(BindAddress.any(family, port) if address is None else BindAddress(family, str(address), port))
-    return tuple(binds)
+    return tuple(
+        bind_address(config, version, port)
+        for version in _FAMILIES
+        if run.family in (None, version) and wanted(version)
+    )
+
+
+def bind_address(config: Config, version: int, port: int) -> BindAddress:
+    """Where a family (4 or 6) is served. `bindaddress` is one setting for each: binding one leaves the other at any."""
+    address = config.bindaddress_ipv4 if version == 4 else config.bindaddress_ipv6
+    if address is None:
+        return BindAddress.any(_FAMILIES[version], port)
+    return BindAddress(_FAMILIES[version], str(address), port)
 
 
 def worker_count(config: Config, run: RunOptions, *, cpus: int, serves: bool) -> int:

@@ -8,6 +8,7 @@ from ntpd_fast.clock.drivers.linux import ClockDriverError, LinuxDriver
 from ntpd_fast.control.main import run_control
 from ntpd_fast.control.nts import run_ke
 from ntpd_fast.control.overseer import SupervisorLink
+from ntpd_fast.control.plan import bind_address
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
@@ -90,7 +91,13 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         setup.shared.close_descriptors()
         association = setup.associations[index][1].fileno()
         sockets = setup.ntp_sockets.for_worker(index)
-        return run_worker(channel, waits, lambda: Engine(sockets, setup.shared, index, channel=association))
+
+        def make_engine() -> Engine:
+            engine = Engine(sockets, setup.shared, index, channel=association)
+            engine.sharpen_timers()
+            return engine
+
+        return run_worker(channel, waits, make_engine)
 
     def confinement() -> Confinement:
         return Confinement(
@@ -109,6 +116,7 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         f"worker {index}",
         main,
         confinement,
+        takes_over=True,
         heartbeat_ns=lambda: setup.shared.worker(index).heartbeat_ns,
         on_death=let_go_of_tables,
     )
@@ -134,6 +142,19 @@ def ke_slot(setup: Setup, index: int) -> Slot:
 
 def _ke_listeners(setup: Setup) -> list[int]:
     return [listener.fileno() for listener in setup.nts.sockets] if setup.nts is not None else []
+
+
+def open_family(setup: Setup, version: str) -> bool:
+    """Open the sockets of a family that somebody was allowed to ask in while we run; whether there are new ones."""
+    bind = bind_address(setup.config, int(version), setup.config.port)
+    if any(group.bind == bind for group in setup.ntp_sockets.groups):
+        return False
+    try:
+        setup.ntp_sockets.extend(bind, setup.workers)
+    except OSError as error:
+        log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
+        return False
+    return True
 
 
 def restore_frequency(setup: Setup) -> None:

@@ -21,6 +21,7 @@ class Verb(enum.Enum):
     ALIVE = ("alive", "control", "a sign of life, for the service manager's watchdog")
     STATUS = ("status", "control", "TEXT is the line for the service manager")
     REPLACE = ("replace", "control", "replace all workers, one after the other, on the same sockets")
+    OPEN = ("open", "control", "TEXT is 4 or 6: serve that family from now on, too")
     GO = ("go", "supervisor", "serve: nobody else does on these sockets")
     STOP = ("stop", "supervisor", "stop at the end of a batch, say `stopped`, exit")
 

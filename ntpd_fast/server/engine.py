@@ -43,6 +43,7 @@ class Engine:
     ) -> None:
         self.region = shared.worker(index)
         self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9), shared.nts_ring, channel)
+        self._tx_mode = tx_mode
         self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock), tx_mode) for sock in sockets]
         self.poller = Poller()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -54,6 +55,11 @@ class Engine:
                 sock.drain()
             self.poller.add_socket(sock)
         self.region.state = "serving"
+
+    def add(self, sock: socket.socket) -> None:
+        """Serve on one more socket from now on."""
+        self.sockets.append(ServerSocket(self.core, sock, is_wildcard(sock), self._tx_mode))
+        self.poller.add_socket(self.sockets[-1])
 
     def sharpen_timers(self) -> None:
         """In a process that does nothing else: let pauses of a few µs be as short as they are meant."""

@@ -109,6 +109,14 @@ class NtpSockets:
         """How many workers have a socket."""
         return max((len(group.workers) for group in self.groups), default=0)
 
+    def extend(self, bind: BindAddress, workers: int) -> Group:
+        """Open one more address while running, as the service user. Raises OSError, with nothing left open."""
+        group = self._opener.open_group(bind, workers)
+        self.groups.append(group)
+        self.steer_to(workers)
+        _empty(group)
+        return group
+
     def grow(self, workers: int) -> None:
         """Give each group sockets for `workers` workers, then steer to them. Raises OSError with `filename` set."""
         for group in self.groups:

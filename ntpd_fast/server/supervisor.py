@@ -112,6 +112,8 @@ class Slot:
     main: Callable[[Channel, bool], int]
     confinement: Callable[[], Confinement]
     is_control: bool = False
+    takes_over: bool = False
+    """Whether a successor can be set up beside it (`waits`)."""
     heartbeat_ns: Callable[[], int] | None = None
     on_death: Callable[[], None] | None = None
     child: Child | None = None
@@ -135,7 +137,10 @@ class _Wakeup:
 
 
 class Supervisor:
-    """Runs the slots until the daemon ends."""
+    """Runs the slots until the daemon ends.
+
+    `on_ready`: called once, when all are ready. `on_open`: opens sockets of a family; whether there are new ones.
+    """
 
     def __init__(
         self,
@@ -143,12 +148,14 @@ class Supervisor:
         notify: Notify,
         *,
         on_ready: Callable[[], None] | None = None,
+        on_open: Callable[[str], bool] | None = None,
         limits: Limits | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.slots = list(slots)
         self._notify = notify
         self._on_ready = on_ready
+        self._on_open = on_open
         self._limits = limits or Limits()
         self._monotonic_ns = monotonic_ns
         self._backoffs = {slot.name: Backoff(self._limits) for slot in slots}
@@ -279,6 +286,10 @@ class Supervisor:
                     self._notify.watchdog()
             case Verb.REPLACE:
                 self.replace_workers()
+            case Verb.OPEN:
+                # New workers have the new sockets, which the old ones never heard of.
+                if self._on_open is not None and self._on_open(message.text):
+                    self.replace_workers()
             case _:
                 log.error("Unexpected message '%s' from %s", message.verb.word, slot.name)
 
@@ -292,7 +303,7 @@ class Supervisor:
 
     def replace_workers(self) -> None:
         """Hand every worker's sockets to a new process, one worker after the other."""
-        self._replacing = [slot for slot in self.slots if not slot.is_control]
+        self._replacing = [slot for slot in self.slots if slot.takes_over]
         self._replace_next()
 
     def _replace_next(self) -> None:

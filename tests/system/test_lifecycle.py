@@ -194,6 +194,7 @@ def test_service_manager_is_told(make_daemon, tmp_path):
             words = [manager.recv(100)]
             while words[-1] != b"READY=1":
                 words.append(manager.recv(100))
+            assert any(re.fullmatch(rb"STATUS=Stratum 7, local reference, offset .* s, 0 requests/s", w) for w in words)
             assert ask(port=daemon.port) is not None
             for _ in range(3):
                 assert manager.recv(100) == b"WATCHDOG=1"
@@ -311,3 +312,30 @@ def test_options_that_end_at_once(make_daemon, arguments, status, out, error):
     assert done.returncode == status
     assert done.stdout.startswith(out)
     assert done.stderr == error
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_family_is_served_when_its_first_address_is_allowed(make_daemon, workers):
+    daemon = make_daemon("local stratum 7", "allow 127.0.0.1", f"workers {workers}").start()
+    assert daemon.ask("::1", timeout_s=0.2) is None
+    family = children_of(daemon.pid)
+    assert daemon.chronyc("allow", "::1") == "200 OK\n"
+    wait_until(lambda: daemon.ask("::1", timeout_s=0.2) is not None, "an answer over IPv6")
+    assert stratum(daemon.ask()) == 7
+    if workers:
+        # control stays, workers are new: the old ones had no socket of this family
+        wait_until(lambda: len(children_of(daemon.pid)) == 3, "the old workers to end")
+        assert children_of(daemon.pid)[0] == family[0]
+        assert not set(family[1:]) & set(children_of(daemon.pid))
+    assert daemon.stop() == 0
+    assert not any("Could not" in line or "killed" in line for line in daemon.log_texts())
+
+
+def test_service_begins_when_the_first_address_is_allowed(make_daemon):
+    daemon = make_daemon("local stratum 7", options=("-n", "-l", "daemon.log")).start()
+    assert daemon.ask(timeout_s=0.2) is None
+    assert daemon.chronyc("allow", "127.0.0.1") == "200 OK\n"
+    assert stratum(daemon.ask()) == 7
+    assert daemon.chronyc("allow") == "200 OK\n"
+    assert stratum(daemon.ask("::1")) == 7
+    assert daemon.stop() == 0

@@ -77,6 +77,7 @@ class World:
         return [(int(t), int(p), *rest) for t, p, *rest in (line.split() for line in data.decode().splitlines())]
 
     def slot(self, name, main, **more):
+        more.setdefault("takes_over", not more.get("is_control", False))
         self.slots.append(
             Slot(
                 name,
@@ -275,6 +276,19 @@ def test_successor_serves_when_its_predecessor_has_stopped(world):
     assert when[old[0], "stops"] < when[new[1], "set-up"]
     assert world.said("ends") == 2
     assert world.deaths == []
+
+
+def test_process_that_cannot_be_taken_over_from_is_left_alone(world):
+    def script(channel):
+        wait_until(lambda: world.said("serves") == 2)
+        channel.send(Verb.REPLACE)
+
+    world.control(control_until(lambda: world.said("serves") == 3, script=script))
+    world.slot("worker 0", serve(world))
+    world.slot("nts-ke 0", serve(world), takes_over=False)
+    assert world.run() == EXIT_END
+    assert world.said("set-up") == 3
+    assert world.said("stops") == 1
 
 
 def test_successor_takes_over_from_one_that_does_not_stop(world, caplog):

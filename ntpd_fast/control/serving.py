@@ -1,0 +1,97 @@
+"""NTP service from control's side: its own with `workers 0`, and families that are served only from some moment on.
+
+Server sockets exist only for families that somebody may ask in. When a command allows the first address of another
+one, its sockets are opened then: by the supervisor where there are workers, else here.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+from ntpd_fast.control.associations import AssociationReader, Handed
+from ntpd_fast.control.clockwork import Clockwork
+from ntpd_fast.control.overseer import Overseer
+from ntpd_fast.control.plan import bind_addresses
+from ntpd_fast.control.setup import Setup
+from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.worker import BEAT_S
+from ntpd_fast.system.timers import Scheduler
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """`receive` gets the packets of associations that arrive on the server sockets of this process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clockwork: Clockwork,
+        setup: Setup,
+        overseer: Overseer,
+        receive: Callable[[Handed], None],
+    ) -> None:
+        self._loop = loop
+        self._clockwork = clockwork
+        self._setup = setup
+        self._overseer = overseer
+        self._receive = receive
+        self._served = {group.bind for group in setup.ntp_sockets.groups}
+        self._engine: Engine | None = None
+        self._reader: AssociationReader | None = None
+        self._pair: tuple[socket.socket, ...] = ()
+
+    def serve(self, opened: socket.socket) -> None:
+        """Answer on this socket, in this process."""
+        if self._engine is not None:
+            self._engine.add(opened)
+            return
+        self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._reader = AssociationReader(self._loop, [self._pair[0]], self._receive)
+        engine = Engine([opened], self._setup.shared, 0, channel=self._pair[1].fileno())
+        engine.start()
+        engine.attach(self._loop)
+        self._engine = engine
+        repeat(self._clockwork.scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
+
+    def follow(self, table: AccessTable) -> None:
+        """Access rules have changed: serve the families that somebody may ask in now."""
+        setup = self._setup
+        for bind in bind_addresses(setup.config, setup.run, table):
+            if bind in self._served:
+                continue
+            if setup.workers:
+                self._overseer.serve_family(4 if bind.family == socket.AF_INET else 6)
+            else:
+                try:
+                    group = setup.ntp_sockets.extend(bind, 0)
+                except OSError as error:
+                    log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
+                    continue
+                assert group.control is not None
+                self._clockwork.poller.attach_server_socket(group.control, own=False)
+                self.serve(group.control)
+            self._served.add(bind)
+            self._clockwork.sources.facts.serving = True
+
+    def close(self) -> None:
+        """Stop answering; what is queued stays in the sockets."""
+        if self._engine is not None:
+            self._engine.detach()
+        if self._reader is not None:
+            self._reader.close()
+        for end in self._pair:
+            end.close()
+
+
+def repeat(scheduler: Scheduler, interval_s: float, action: Callable[[], None]) -> None:
+    """Do something now and every `interval_s` until the scheduler is closed."""
+
+    def again() -> None:
+        action()
+        scheduler.call_later(interval_s, again)
+
+    again()
