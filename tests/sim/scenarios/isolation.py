@@ -90,7 +90,7 @@ def orphans_elect_one_leader_and_another_when_it_dies(seed: int, kind: str) -> N
     assert spread_s(rest) < 2e-3
 
 
-@variants("", "xleave", seeds=8)
+@variants("", "xleave", seeds=8, fast=0)
 def peers_are_as_good_as_clients(seed: int, option: str) -> None:
     site = Site(seed)
     site.server()
