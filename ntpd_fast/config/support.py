@@ -31,9 +31,10 @@ _NAMES = {
         combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode leapsectz
         local lock_all logchange makestep manual maxchange maxclockerror maxdistance maxdrift maxjitter
         maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew minsamples minsources minstratum
-        noclientlog ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrotate
-        ntsservercert ntsserverkey ntssharedkey opencommands peer pidfile pool port ratelimit refresh
-        reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight user workers
+        nocerttimecheck noclientlog nosystemcert ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport
+        ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert ntsserverkey ntssharedkey ntstrustedcerts
+        opencommands peer pidfile pool port ratelimit refresh reselectdist rtcsync sched_priority server
+        smoothtime sourcedir stratumweight user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -42,8 +43,8 @@ _NAMES = {
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        broadcast dumpdir initstepslew log logbanner logdir mailonchange nocerttimecheck nosystemcert
-        ntpsigndsocket ntsrefresh ntstrustedcerts ptpdomain ptpport tempcomp
+        broadcast dumpdir initstepslew log logbanner logdir mailonchange ntpsigndsocket ptpdomain ptpport
+        tempcomp
     """,
 }
 

@@ -26,6 +26,7 @@ from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.nts import NtsServerKeys, ke_drops, ke_hits, ke_options, ke_parts
+from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.serving import Serving, repeat
@@ -84,11 +85,12 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
             lock_memory()
         keys = Keys(setup.config.keyfile, setup.keys, tell)
         plane = start_data_plane(context, keys)
-        clockwork = start_clockwork(context, keys)
+        nts = NtsClient(loop, setup.config, keys, family=setup.run.family)
+        clockwork = start_clockwork(context, keys, nts)
         upstream = start_upstream(context, clockwork, plane)
         server_keys = start_nts_server(context, clockwork)
         serving = start_serving(context, clockwork, upstream)
-        start_commands(context, clockwork, upstream, serving, plane, keys, server_keys)
+        start_commands(context, clockwork, upstream, serving, plane, keys, nts, server_keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
@@ -138,7 +140,7 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     return plane
 
 
-def start_clockwork(context: Context, keys: Keys) -> Clockwork:
+def start_clockwork(context: Context, keys: Keys, nts: NtsClient) -> Clockwork:
     """Clock, reference and sources; what they find is published to the workers."""
     setup = context.setup
     config, run, shared = setup.config, setup.run, setup.shared
@@ -168,11 +170,14 @@ def start_clockwork(context: Context, keys: Keys) -> Clockwork:
         publish=publish,
         outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
         facts=DaemonFacts(serving=bool(setup.plan.binds), one_shot=run.mode is not ReferenceMode.NORMAL),
-        hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork)),
+        hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork), added=nts.adopt),
+        authenticators=nts.authenticator,
         options=ClockworkOptions(run.mode, run.restarted, predecessor),
     )
     clockwork.sources.selector.quiet = run.mode is not ReferenceMode.NORMAL
     context.parts.callback(clockwork.close)
+    nts.bind(clockwork.clock, clockwork.sources)
+    context.parts.callback(nts.close)
     return clockwork
 
 
@@ -222,6 +227,7 @@ def start_commands(
     serving: Serving,
     plane: DataPlane,
     keys: Keys,
+    nts: NtsClient,
     server_keys: NtsServerKeys | None,
 ) -> None:
     """The command protocol on its sockets, with every part that reports or can be commanded."""
@@ -253,7 +259,7 @@ def start_commands(
         smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
         access=AccessBackend(setup.plan.access, "NTP", tell, access_changed),
         clients=statistics,
-        lifecycle=Commands(context, plane, keys, server_keys),
+        lifecycle=Commands(context, plane, keys, nts, server_keys),
     )
     server = CommandServer(
         context.loop,
@@ -269,8 +275,14 @@ class Commands:
     """The commands that concern the daemon as a whole."""
 
     def __init__(
-        self, context: Context, plane: DataPlane, keys: Keys, server_keys: NtsServerKeys | None = None
+        self,
+        context: Context,
+        plane: DataPlane,
+        keys: Keys,
+        nts: NtsClient | None = None,
+        server_keys: NtsServerKeys | None = None,
     ) -> None:
+        self._nts = nts
         self._server_keys = server_keys
         self._context = context
         self._plane = plane
@@ -282,7 +294,11 @@ class Commands:
         self._context.loop.call_soon(self._context.end, EXIT_END)
 
     def dump(self) -> None:
-        """Without `dumpdir` there is nothing to write."""
+        """Write NTS keys and cookies; without `dumpdir` there are no measurements to write."""
+        if self._nts is not None:
+            self._nts.save()
+        if self._server_keys is not None:
+            self._server_keys.save()
 
     def cycle_logs(self) -> None:
         """Follow log files that were rotated away."""

@@ -12,7 +12,7 @@ FEATURES: Final[tuple[tuple[str, bool], ...]] = (
     ("PRIVDROP", True),
     ("SCFILTER", False),
     ("SIGND", False),
-    ("NTS", False),
+    ("NTS", True),
     ("SECHASH", True),
     ("IPV6", True),
     ("DEBUG", True),

@@ -250,3 +250,113 @@ def test_no_certificates_no_key_exchange(make_daemon):
     daemon = make_daemon(*SERVE, f"ntsport {free_tcp_port()}").start()
     assert not [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert daemon.stop() == 0
+
+
+def client_of(make_daemon, tmp_path, authority, server, *directives, **more):
+    """A daemon whose only source is another daemon of ours, authenticated."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.pem)
+    return make_daemon(
+        f"server 127.0.0.1 nts ntsport {server.ke_port} iburst minpoll -2 maxpoll -2",
+        f"ntstrustedcerts {trusted}",
+        "nosystemcert",
+        *directives,
+        **more,
+    )
+
+
+def authdata(daemon):
+    """Mode, key id, type, length, age of keys, attempts, NAK, cookies, cookie length."""
+    [line] = daemon.chronyc("-c", "authdata").splitlines()
+    return line.split(",")[1:]
+
+
+def synchronised(daemon):
+    return daemon.chronyc("-c", "tracking").split(",")[0] not in ("", "00000000")
+
+
+def test_a_source_is_authenticated(make_server, make_daemon, authority, tmp_path):
+    server = make_server("ntsprocesses 1", "workers 1").start()
+    client = client_of(make_daemon, tmp_path, authority, server).start()
+    wait_until(lambda: synchronised(client), client.errors())
+    mode, key_id, key_type, length, age, attempts, nak, jar, cookie_length = authdata(client)
+    assert (mode, key_id, key_type, length) == ("NTS", "1", "30", "128")
+    assert (attempts, nak, jar, cookie_length) == ("0", "0", "8", "68")
+    assert int(age) < 20
+    assert int(statistics(server)["Authenticated NTP packets"]) >= 3
+    assert client.stop() == 0
+
+
+def test_a_client_goes_on_with_its_cookies_after_a_restart(make_server, make_daemon, authority, tmp_path):
+    server = make_server("ntsprocesses 1", "workers 1").start()
+    client = client_of(make_daemon, tmp_path, authority, server, f"ntsdumpdir {tmp_path}/client").start()
+    wait_until(lambda: synchronised(client), client.errors())
+    saved = tmp_path / "client" / "127.0.0.1.nts"
+    assert not saved.exists()
+    assert "200 OK" in client.chronyc("dump")
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert client.stop() == 0
+    client.start()
+    wait_until(lambda: synchronised(client), client.errors())
+    assert not saved.exists()
+    assert "Loaded NTS keys of 127.0.0.1" in client.log_texts()
+    assert statistics(server)["NTS-KE connections accepted"] == "1"
+
+
+def test_a_certificate_that_is_refused_is_told_once(make_server, make_daemon, authority, tmp_path):
+    server = make_server().start()
+    client = client_of(make_daemon, tmp_path, Authority("another"), server).start()
+    wait_until(lambda: "TLS handshake" in client.errors(), client.errors())
+    time.sleep(2.5)
+    [line] = [line for line in client.log_texts() if "TLS" in line]
+    assert line.startswith(f"TLS handshake with 127.0.0.1:{server.ke_port} (127.0.0.1) failed : ")
+    assert "issuer is unknown" in line
+    assert authdata(client)[5] == "1"
+    assert not synchronised(client)
+
+
+def test_expired_certificates_pass_until_the_clock_is_set(make_server, make_daemon, authority, tmp_path):
+    expired = authority.issue("127.0.0.1", start_days=-10, end_days=-5)
+    server = make_server(pair=expired).start()
+    assert any("has expired" in line for line in server.log_texts())
+    strict = client_of(make_daemon, tmp_path, authority, server).start()
+    wait_until(lambda: "expired certificate" in strict.errors(), strict.errors())
+    lenient = client_of(make_daemon, tmp_path, authority, server, "nocerttimecheck 1").start()
+    wait_until(lambda: synchronised(lenient), lenient.errors())
+
+
+def test_nothing_trusted_is_told_at_the_start(make_server, make_daemon, authority, tmp_path):
+    server = make_server().start()
+    client = make_daemon(f"server 127.0.0.1 nts ntsport {server.ke_port} certset 5", "nosystemcert").start()
+    assert "No NTS-KE with certset 5 : no certificates are trusted in set 5" in client.log_texts()
+    assert client.stop() == 0
+
+
+def test_the_one_line_check(make_server, make_daemon, authority, tmp_path):
+    server = make_server().start()
+    client = client_of(make_daemon, tmp_path, authority, server, options=("-Q", "-t", "8"))
+    done = client.run()
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("System clock wrong by ") for line in done.texts)
+
+
+def test_a_server_that_lost_its_keys(make_server, make_daemon, authority, tmp_path):
+    """The NAK shows, cookies are of no more use, and keys are not made anew sooner than 2^10 s after the last."""
+    server = make_server().start()
+    client = client_of(make_daemon, tmp_path, authority, server).start()
+    wait_until(lambda: synchronised(client), client.errors())
+    server.stop()
+    server.start()
+    wait_until(lambda: authdata(client)[7] == "0", client.errors())
+    assert statistics(server)["NTS-KE connections accepted"] == "0"
+
+
+def test_a_source_added_while_running(make_server, make_daemon, authority, tmp_path):
+    server = make_server().start()
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.pem)
+    client = make_daemon(f"ntstrustedcerts {trusted}", "nosystemcert").start()
+    added = client.chronyc("add", "server", "127.0.0.1", "nts", "ntsport", str(server.ke_port), "iburst")
+    assert "200 OK" in added
+    wait_until(lambda: synchronised(client), client.errors())
+    assert authdata(client)[0] == "NTS"
