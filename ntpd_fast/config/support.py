@@ -27,14 +27,14 @@ class Support(Enum):
 _NAMES = {
     Support.ACTIVE: """
         acquisitionport allow authselectmode bindacqaddress bindacqdevice bindaddress bindcmdaddress
-        bindcmddevice binddevice clientloglimit clockprecision cmdallow cmddeny cmdgroup cmdport cmdratelimit
-        combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist leapsecmode leapsectz
-        local lock_all logchange makestep manual maxchange maxclockerror maxdistance maxdrift maxjitter
-        maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew minsamples minsources minstratum
-        nocerttimecheck noclientlog nosystemcert ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport
-        ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert ntsserverkey ntssharedkey ntstrustedcerts
-        opencommands peer pidfile pool port ratelimit refresh reselectdist rtcsync sched_priority server
-        smoothtime sourcedir stratumweight user workers
+        bindcmddevice binddevice broadcast clientloglimit clockprecision cmdallow cmddeny cmdgroup cmdport
+        cmdratelimit combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist
+        leapsecmode leapsectz local lock_all logchange makestep manual maxchange maxclockerror maxdistance
+        maxdrift maxjitter maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew minsamples
+        minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir
+        ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
+        ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ratelimit refresh
+        reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -43,8 +43,7 @@ _NAMES = {
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        broadcast dumpdir initstepslew log logbanner logdir mailonchange ntpsigndsocket ptpdomain ptpport
-        tempcomp
+        dumpdir initstepslew log logbanner logdir mailonchange ptpdomain ptpport tempcomp
     """,
 }
 

@@ -20,6 +20,7 @@ from ntpd_fast.clock.manual import Manual
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.control.associations import AssociationReader
+from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
@@ -31,6 +32,7 @@ from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.serving import Serving, repeat
 from ntpd_fast.control.setup import Setup
+from ntpd_fast.control.signing import Signer
 from ntpd_fast.control.sourcereports import SourceBackend
 from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.control.upstream import Upstream
@@ -90,6 +92,7 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         upstream = start_upstream(context, clockwork, plane)
         server_keys = start_nts_server(context, clockwork)
         serving = start_serving(context, clockwork, upstream)
+        start_broadcasts(context, clockwork)
         start_commands(context, clockwork, upstream, serving, plane, keys, nts, server_keys)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
@@ -134,7 +137,9 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     config = context.setup.config
     plane = DataPlane(context.setup.shared)
     plane.publish_access(context.setup.plan.access)
-    plane.publish_serving(net_correction=False, signd=False, limit=config.ratelimit)
+    plane.publish_serving(
+        net_correction=False, signd=config.ntpsigndsocket is not None, limit=config.ratelimit
+    )
     plane.publish_peers([])
     plane.publish_keys(keys.rows())
     return plane
@@ -184,7 +189,17 @@ def start_clockwork(context: Context, keys: Keys, nts: NtsClient) -> Clockwork:
 def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> Upstream:
     """Names and sources, and the packets of associations that come by the server sockets."""
     setup = context.setup
-    upstream = Upstream(context.loop, setup.config, clockwork, plane, family=setup.run.family, log=tell)
+    config, sockets = setup.config, setup.ntp_sockets.for_control()
+    signer = None if config.ntpsigndsocket is None else Signer(config.ntpsigndsocket, sockets, tell)
+    upstream = Upstream(
+        context.loop,
+        config,
+        clockwork,
+        plane,
+        family=setup.run.family,
+        log=tell,
+        sign=None if signer is None else signer.sign,
+    )
     context.parts.callback(upstream.close)
     for opened in setup.ntp_sockets.for_control():
         clockwork.poller.attach_server_socket(opened, own=setup.workers > 0)
@@ -202,6 +217,13 @@ def start_serving(context: Context, clockwork: Clockwork, upstream: Upstream) ->
         for opened in setup.ntp_sockets.for_control():
             serving.serve(opened)
     return serving
+
+
+def start_broadcasts(context: Context, clockwork: Clockwork) -> None:
+    """Tell the time unasked, where that is configured."""
+    config, sockets = context.setup.config, context.setup.ntp_sockets.for_control()
+    if config.broadcasts:
+        Broadcaster(config.broadcasts, sockets, clockwork.clock, clockwork.reference, tell)
 
 
 def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:

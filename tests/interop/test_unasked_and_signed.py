@@ -1,0 +1,77 @@
+"""Broadcasts go out as configured, and MS-SNTP answers come back signed by whoever plays Samba."""
+
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import free_port, running
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broadcast_is_heard(workers: int) -> None:
+    port = free_port()
+    with socket.socket(type=socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.settimeout(10)
+        options = ("-n",) if workers else ("-d",)
+        with running([f"broadcast 1 127.0.0.1 {port}", f"workers {workers}"], options=options) as daemon:
+            packets = []
+            for _ in range(2):
+                packet, sender = listener.recvfrom(2000)
+                assert sender == ("127.0.0.1", daemon.port)
+                packets.append((packet, time.time()))
+    for packet, heard_s in packets:
+        assert len(packet) == 48
+        assert packet[0] == 4 << 3 | 5
+        assert (packet[1], packet[2]) == (10, 0)
+        assert packet[24:40] == bytes(16)
+        assert abs(struct.unpack_from("!I", packet, 40)[0] - 2208988800 - heard_s) < 2
+
+
+def play_samba(path: Path, seen: list[bytes], ready: threading.Event) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path / "socket"))
+        listener.listen()
+        listener.settimeout(20)
+        ready.set()
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(20)
+            request = connection.recv(1000)
+            seen.append(request)
+            answer = request[20:] + request[16:20] + b"S" * 16
+            packet_id = struct.unpack_from(">H", request, 12)[0]
+            body = struct.pack(">III", 0, 3, packet_id) + answer
+            connection.sendall(struct.pack(">I", len(body)) + body)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_domain_client_gets_a_signed_answer(workers: int, tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    ready = threading.Event()
+    samba = threading.Thread(target=play_samba, args=(tmp_path, seen, ready))
+    samba.start()
+    ready.wait(10)
+    lines = [f"ntpsigndsocket {tmp_path}", f"workers {workers}"]
+    with running(lines, options=("-n",) if workers else ("-d",)) as daemon:
+        request = bytes([3 << 3 | 3, 0, 6, 32]) + bytes(36) + bytes(range(1, 9))
+        request += struct.pack("<I", 0x1020304) + bytes(16)
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.settimeout(10)
+            client.sendto(request, ("127.0.0.1", daemon.port))
+            try:
+                answer, sender = client.recvfrom(2000)
+            except TimeoutError:
+                raise AssertionError(f"{seen}\n{daemon.log}") from None
+    samba.join()
+    assert sender == ("127.0.0.1", daemon.port)
+    assert len(answer) == 68
+    assert answer[0] & 0x3F == 3 << 3 | 4
+    assert answer[24:32] == request[40:48]
+    assert answer[48:52] == struct.pack("<I", 0x1020304)
+    assert answer[52:] == b"S" * 16
+    assert seen[0][20:] == answer[:48]
