@@ -216,14 +216,22 @@ class SourceBackend:
     def set_minpoll(self, address: Address, minpoll: int | None) -> None:
         source = self._find(address)
         if minpoll is not None and _POLL_MIN <= minpoll <= _POLL_MAX:
-            source.association.poll.set_minpoll(minpoll)
+            poll = source.association.poll
+            maxpoll = poll.maxpoll
+            poll.set_minpoll(minpoll)
             self._say(source, f"new minpoll {minpoll}")
+            if poll.maxpoll != maxpoll:
+                self._say(source, f"new maxpoll {poll.maxpoll}")
 
     def set_maxpoll(self, address: Address, maxpoll: int | None) -> None:
         source = self._find(address)
         if maxpoll is not None and _POLL_MIN <= maxpoll <= _POLL_MAX:
-            source.association.poll.set_maxpoll(maxpoll)
+            poll = source.association.poll
+            minpoll = poll.minpoll
+            poll.set_maxpoll(maxpoll)
             self._say(source, f"new maxpoll {maxpoll}")
+            if poll.minpoll != minpoll:
+                self._say(source, f"new minpoll {poll.minpoll}")
 
     def set_maxdelay_s(self, address: Address, maxdelay_s: float) -> None:
         source = self._find(address)
