@@ -36,6 +36,7 @@ EXIT_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
 NS_PER_S: Final = 1_000_000_000
 END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _SIGNAL_BATCH: Final = 1024
+_WORDS_A_TURN: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +259,30 @@ class Supervisor:
                 self._end(EXIT_END)
 
     def _listen(self, slot: Slot, child: Child) -> None:
+        """Take what a child says. One that talks nonsense, or what is not its to say, is not to be trusted: it dies."""
         try:
-            while child.channel.fileno() >= 0 and (message := child.channel.receive()) is not None:
+            # What is left after so many words is there at the next turn.
+            for _ in range(_WORDS_A_TURN):
+                message = child.channel.receive() if child.channel.fileno() >= 0 else None
+                if message is None:
+                    return
+                if message.verb.sender not in ("child", "control" if slot.is_control else "worker"):
+                    raise ValueError(f"'{message.verb.word}' is not for it to say")
                 self._heed(slot, child, message)
         except ChannelClosed:
             # Its death, if that is what it is, is told by waitpid; a descriptor at its end would only wake us.
             child.channel.close()
+        except ValueError as error:
+            log.error("%s (pid %d) talks nonsense (%s): killed", slot.name.capitalize(), child.pid, error)
+            child.channel.close()
+            self._kill(child)
 
     def _heed(self, slot: Slot, child: Child, message: Message) -> None:
         match message.verb:
-            case Verb.READY:
+            case Verb.READY if not child.ready:
                 child.ready = True
-                child.deadline_ns = None
+                if not self._ending:
+                    child.deadline_ns = None
                 if child is slot.successor:
                     self._stop_predecessor(slot)
                 self._announce()
@@ -290,8 +303,6 @@ class Supervisor:
                 # New workers have the new sockets, which the old ones never heard of.
                 if self._on_open is not None and self._on_open(message.text):
                     self.replace_workers()
-            case _:
-                log.error("Unexpected message '%s' from %s", message.verb.word, slot.name)
 
     def _announce(self) -> None:
         if self._was_ready or not all(slot.child is not None and slot.child.ready for slot in self.slots):

@@ -27,7 +27,9 @@ class Notifier:
         self._notifier.notify("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`; sent when it changes."""
+        """One line for `systemctl status`; sent when it changes. Only printable characters: a line end would begin
+        another message."""
+        text = "".join(character for character in text if character.isprintable())
         if text != self._status:
             self._status = text
             self._notifier.notify(f"STATUS={text}")

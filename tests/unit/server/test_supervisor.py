@@ -417,6 +417,49 @@ def test_no_sign_of_life_while_no_worker_answers(world):
     theirs.close()
 
 
+@pytest.mark.parametrize("nonsense", [b"nonsense", b"go", b"replace", b"status x", b"\xff" * 500])
+def test_worker_that_talks_nonsense_is_killed(world, caplog, nonsense):
+    def main(channel, waits):
+        if world.said("starts") == 0:
+            world.say("starts")
+            channel.send(Verb.READY)
+            wait_until(lambda: world.numbers[0] == 1)
+            channel._socket.send(nonsense)
+            time.sleep(30)
+        return serve(world)(channel, waits)
+
+    def started():
+        world.numbers[0] = 1
+
+    world.control(control_until(lambda: world.said("serves") == 1))
+    world.slot("worker 0", main)
+    assert world.run(on_ready=started) == EXIT_END
+    assert any("talks nonsense" in line for line in caplog.messages)
+    assert world.manager.told == ["ready", "stopping"]
+
+
+def test_flood_of_words_does_not_hold_up_the_supervisor(world):
+    """Somebody else is heard in between: SIGTERM ends the daemon."""
+
+    def flood(channel, waits):
+        channel.send(Verb.READY)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            channel.send(Verb.READY)
+        return 0
+
+    def script(channel):
+        time.sleep(0.2)
+        os.kill(os.getppid(), signal.SIGTERM)
+
+    world.control(control_until(never, script=script))
+    world.slot("worker 0", flood)
+    started = time.monotonic()
+    assert world.run() == EXIT_END
+    assert time.monotonic() - started < PATIENCE_S / 2
+
+
 def test_supervisors_own_error_leaves_nobody_behind(world):
     world.control(control_until(never))
     world.slot("worker 0", serve(world))

@@ -37,6 +37,11 @@ def test_every_state_once(manager):
     assert manager() == ["STATUS=starting", "READY=1", "STATUS=serving", "WATCHDOG=1", "STOPPING=1"]
 
 
+def test_status_cannot_smuggle_another_message(manager):
+    Notifier().status("serving\nMAINPID=1\0")
+    assert manager() == ["STATUS=servingMAINPID=1"]
+
+
 def test_children_do_not_inherit_the_socket(manager):
     Notifier()
     assert "NOTIFY_SOCKET" not in os.environ
