@@ -239,6 +239,9 @@ def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | 
         ntske = NtsKe(context.loop, ke_options(setup.config), ke_parts(setup.config, setup.nts, setup.shared, 0), tell)
         ntske.start()
         context.parts.callback(ntske.stop)
+        keys.reload_certificates = ntske.reload_certificates
+    else:
+        keys.reload_certificates = context.overseer.reload_certificates
     return keys
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -121,11 +120,15 @@ def run_ke(config: Config, nts: NtsSetup, shared: Shared, index: int, channel: C
 
 
 class NtsServerKeys:
-    """Control's part: the server keys. Raises FatalError when the group's secret cannot be had."""
+    """Control's part: the server keys. Raises FatalError when the group's secret cannot be had.
+
+    `reload_certificates` reaches those who exchange keys.
+    """
 
     def __init__(self, config: Config, shared: Shared, scheduler: Scheduler, wall_s: Callable[[], float]) -> None:
         ring = shared.nts_ring
         assert ring is not None
+        self.reload_certificates: Callable[[], None] = lambda: None
         self._manager = KeyManager(
             ring,
             scheduler,
@@ -143,7 +146,9 @@ class NtsServerKeys:
             raise FatalError(f"Could not use {config.ntssharedkey} : {error}") from error
 
     def rekey(self) -> None:
+        """Read again what others write: server keys that are not ours, certificates."""
         self._manager.rekey()
+        self.reload_certificates()
 
     def save(self) -> None:
         self._manager.save()
@@ -165,7 +170,3 @@ def ke_drops(shared: Shared) -> int:
 
 def _all_counters(shared: Shared) -> list[dict[str, int]]:
     return [KeCounters(shared.ke(index).counters()).read() for index in range(shared.ke_parts)]
-
-
-RELOAD_SIGNAL = signal.SIGUSR1
-"""Makes a key exchange process load its certificates again."""

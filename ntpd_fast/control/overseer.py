@@ -31,6 +31,9 @@ class Overseer(Protocol):
     def serve_family(self, version: int) -> None:
         """Somebody of this family (4 or 6) may ask now: let workers serve it."""
 
+    def reload_certificates(self) -> None:
+        """Let NTS-KE processes load their certificates again."""
+
     def stopping(self) -> None:
         """Control ends on purpose."""
 
@@ -77,6 +80,10 @@ class SupervisorLink:
         """See `Overseer`."""
         self._channel.send(Verb.OPEN, str(version))
 
+    def reload_certificates(self) -> None:
+        """See `Overseer`."""
+        self._channel.send(Verb.CERTIFICATES)
+
     def stopping(self) -> None:
         """The supervisor will see it end."""
 
@@ -108,6 +115,9 @@ class ServiceManagerLink:
 
     def serve_family(self, version: int) -> None:
         """See `Overseer`. There are no workers: control serves."""
+
+    def reload_certificates(self) -> None:
+        """See `Overseer`: with one process there are no others."""
 
     def stopping(self) -> None:
         """See `Overseer`."""

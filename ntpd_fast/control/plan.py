@@ -62,17 +62,20 @@ def make_plan(config: Config, run: RunOptions, *, cpus: int) -> Plan:
         binds=binds,
         workers=worker_count(config, run, cpus=cpus, serves=bool(binds)),
         socket_options=SocketOptions(dscp=config.dscp, device=config.binddevice),
-        nts=nts_plan(config, run, access, serves=bool(binds)),
+        nts=nts_plan(config, run),
     )
 
 
-def nts_plan(config: Config, run: RunOptions, access: AccessTable, *, serves: bool) -> NtsPlan | None:
-    """Key exchange where there are certificates, a port, and somebody who may ask for the time."""
-    if not (config.ntsservercerts and config.ntsport and serves):
+def nts_plan(config: Config, run: RunOptions) -> NtsPlan | None:
+    """Key exchange where there are certificates, a port, and a port for the time.
+
+    In both address families, whoever is allowed now: rules may change, and connections of others are closed at once.
+    """
+    if not (config.ntsservercerts and config.ntsport and server_port(config, run)):
         return None
     configured = config.uses("ntsprocesses") or not run.single_process
     return NtsPlan(
-        addresses(config, run, config.ntsport, access.any_allowed), config.ntsprocesses if configured else 0
+        addresses(config, run, config.ntsport, lambda version: True), config.ntsprocesses if configured else 0
     )
 
 

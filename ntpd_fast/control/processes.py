@@ -13,6 +13,7 @@ from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
 from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.ntske_process import RELOAD_SIGNAL
 from ntpd_fast.server.supervisor import EXIT_FAILED, Slot
 from ntpd_fast.server.worker import run_worker
 from ntpd_fast.system import log as daemon_log
@@ -137,7 +138,7 @@ def ke_slot(setup: Setup, index: int) -> Slot:
     def confinement() -> Confinement:
         return Confinement(keep=[*setup.shared.descriptors, *_ke_listeners(setup), *daemon_log.descriptors()])
 
-    return Slot(f"nts-ke {index}", main, confinement)
+    return Slot(f"nts-ke {index}", main, confinement, reload_signal=RELOAD_SIGNAL)
 
 
 def _ke_listeners(setup: Setup) -> list[int]:

@@ -22,6 +22,7 @@ class Verb(enum.Enum):
     STATUS = ("status", "control", "TEXT is the line for the service manager")
     REPLACE = ("replace", "control", "replace all workers, one after the other, on the same sockets")
     OPEN = ("open", "control", "TEXT is 4 or 6: serve that family from now on, too")
+    CERTIFICATES = ("certificates", "control", "have the NTS-KE processes load their certificates again")
     GO = ("go", "supervisor", "serve: nobody else does on these sockets")
     STOP = ("stop", "supervisor", "stop at the end of a batch, say `stopped`, exit")
 

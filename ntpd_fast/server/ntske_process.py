@@ -26,6 +26,7 @@ from ntpd_fast.system.messages import Log, Severity
 
 CERTIFICATE_CHECK_S = 60.0
 DRAIN_CHECK_S = 0.1
+RELOAD_SIGNAL = signal.SIGUSR1
 # standard descriptors, event loop, shared memory, listening sockets, log
 OTHER_DESCRIPTORS = 64
 
@@ -155,7 +156,7 @@ def run_ntske(
     asyncio.set_event_loop(loop)
     ntske = NtsKe(loop, options, parts, log)
     loop.add_signal_handler(signal.SIGTERM, ntske.end)
-    loop.add_signal_handler(signal.SIGUSR1, ntske.reload_certificates)
+    loop.add_signal_handler(RELOAD_SIGNAL, ntske.reload_certificates)
     ntske.start()
     try:
         with around(ntske):

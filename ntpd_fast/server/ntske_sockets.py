@@ -4,6 +4,7 @@ One that cannot be opened is an error in the log and no more: a daemon without k
 socket is a plain listener; connections are whoever's accepts them first.
 """
 
+import errno
 import logging
 import socket
 from collections.abc import Iterable
@@ -33,6 +34,9 @@ def open_ke_sockets(
         try:
             opened.append(_listen(bind, backlog, device))
         except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                # a system without that family has no clients in it either
+                continue
             log.error("Could not open NTS-KE socket on %s : %s", bind, error.strerror)
     return opened
 

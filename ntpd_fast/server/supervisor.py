@@ -106,7 +106,7 @@ class Slot:
 
     `main(channel, waits)` runs in the child; with `waits` it says `ready` and serves only after `go`. `heartbeat_ns`
     is the monotonic time of its last sign of life (None: it has none). `on_death` runs in the supervisor after an
-    unexpected end, before the next start.
+    unexpected end, before the next start. `reload_signal` makes it read its files again.
     """
 
     name: str
@@ -117,6 +117,7 @@ class Slot:
     """Whether a successor can be set up beside it (`waits`)."""
     heartbeat_ns: Callable[[], int] | None = None
     on_death: Callable[[], None] | None = None
+    reload_signal: int | None = None
     child: Child | None = None
     successor: Child | None = None
     retired: Child | None = None
@@ -299,10 +300,20 @@ class Supervisor:
                     self._notify.watchdog()
             case Verb.REPLACE:
                 self.replace_workers()
+            case Verb.CERTIFICATES:
+                self._signal_reload()
             case Verb.OPEN:
                 # New workers have the new sockets, which the old ones never heard of.
                 if self._on_open is not None and self._on_open(message.text):
                     self.replace_workers()
+
+    def _signal_reload(self) -> None:
+        for slot in self.slots:
+            if slot.reload_signal is not None:
+                # one that is not ready yet has no handler, and reads its files anyway
+                for child in slot.children():
+                    if child.ready:
+                        os.kill(child.pid, slot.reload_signal)
 
     def _announce(self) -> None:
         if self._was_ready or not all(slot.child is not None and slot.child.ready for slot in self.slots):

@@ -1,6 +1,7 @@
 """The NTS server of a whole daemon: keys, cookies and answers; what happens when processes, files or the daemon go."""
 
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ from ntpd_fast._aead import Aead
 from ntpd_fast.client.ntske_client import KeExchange, KeKeys
 from tests.nts_packets import COOKIE, HEADER, UID, auth_field, cookies, field
 from tests.pki import Authority
-from tests.system.harness import children_of, is_running, wait_until
+from tests.system.harness import children_of, is_running, open_to_others, status_of, wait_until
 from tests.tls_peers import trusting
 
 SIV = 15
@@ -224,6 +225,50 @@ def test_keys_managed_outside_are_read_again_on_command(make_server, authority, 
     (tmp_path / "target" / "ntskeys").write_bytes((tmp_path / "source" / "ntskeys").read_bytes())
     assert "200 OK" in daemon.chronyc("rekey")
     assert len(answered(daemon, keys)) == 1
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_certificates_are_read_again_on_command(make_server, authority, tmp_path, processes):
+    daemon = make_server("workers 1", f"ntsprocesses {processes}").start()
+    keys = exchange(authority, daemon)
+    second = Authority("second")
+    second.issue("127.0.0.1").write(tmp_path)
+    assert "200 OK" in daemon.chronyc("rekey")
+    wait_until(lambda: daemon.errors().count("Reloaded NTS server certificates") == max(processes, 1), "the reload")
+    for _ in range(4):
+        assert len(answered(daemon, exchange(second, daemon))) == 1
+    # a bad pair changes nothing
+    (tmp_path / "server.key").write_text("no key")
+    assert "200 OK" in daemon.chronyc("rekey")
+    wait_until(lambda: daemon.errors().count("the old ones stay") == max(processes, 1), "the refusal")
+    assert len(answered(daemon, exchange(second, daemon))) == 1
+    assert len(answered(daemon, keys)) == 1
+    assert daemon.stop() == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="there are no rights to drop")
+def test_a_key_that_only_root_can_read(make_server, authority, tmp_path):
+    open_to_others(tmp_path)
+    daemon = make_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}/nts", user="nobody")
+    (tmp_path / "server.key").chmod(0o600)
+    open_to_others(daemon.directory)
+    open_to_others(daemon.run_directory)
+    daemon.start()
+    assert len(answered(daemon, exchange(authority, daemon))) == 1
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert {status_of(pid, "Uid")[0].split()[0] for pid in children_of(daemon.pid)} == {str(nobody)}
+    assert (tmp_path / "nts" / "ntskeys").stat().st_uid == nobody
+    assert daemon.stop() == 0
+
+
+def test_clients_that_are_allowed_later(make_server, authority):
+    daemon = make_server("deny all", "workers 1", "ntsprocesses 1").start()
+    with socket.create_connection(("127.0.0.1", daemon.ke_port), 5) as sock:
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+    assert "200 OK" in daemon.chronyc("allow", "127.0.0.1")
+    assert isinstance(exchange(authority, daemon), KeKeys)
+    assert daemon.stop() == 0
 
 
 def test_access_and_rate_limits(make_server, authority):
