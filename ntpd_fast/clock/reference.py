@@ -129,6 +129,7 @@ class Reference:
                 leap_only=options.smoothtime.leap_only,
                 skew=lambda: self._skew,
                 log=log,
+                on_command=self._publish,
             )
         self._leap = LeapHandler(
             clock,

@@ -120,8 +120,12 @@ class Smoothing:
         leap_only: bool = False,
         skew: Callable[[], float],
         log: Log,
+        on_command: Callable[[], None] = lambda: None,
     ) -> None:
-        """Both limits must be positive. `skew` tells the error bound of the clock's frequency, s/s."""
+        """Both limits must be positive. `skew` tells the error bound of the clock's frequency, s/s.
+
+        `on_command` is called when a command (`activate`, `reset`) has changed what is served.
+        """
         if not (max_frequency_ppm > 0.0 and max_wander_ppm_s > 0.0):
             raise ValueError("smoothing limits must be positive")
         self._max_frequency = max_frequency_ppm * PPM
@@ -129,6 +133,7 @@ class Smoothing:
         self._leap_only = leap_only
         self._skew = skew
         self._log = log
+        self._on_command = on_command
         self._locked = True
         self._state = SmoothingState()
 
@@ -145,10 +150,8 @@ class Smoothing:
     def activate(self, cooked_ns: int) -> None:
         """Start smoothing now, whatever the skew is."""
         if self._locked:
-            self._locked = False
-            self._state = SmoothingState(origin_ns=cooked_ns)
-            only = " (leap seconds only)" if self._leap_only else ""
-            self._log(Severity.INFO, f"Activated time smoothing{only}")
+            self._unlock(cooked_ns)
+            self._on_command()
 
     def resume(self, state: SmoothingState) -> None:
         """Go on with the process of a predecessor."""
@@ -159,6 +162,7 @@ class Smoothing:
         """Serve cooked time as it is, from now on."""
         self._state = SmoothingState(origin_ns=cooked_ns)
         self._log(Severity.INFO, "Reset time smoothing")
+        self._on_command()
 
     def report(self, cooked_ns: int) -> SmoothingReport:
         """The process at a cooked time."""
@@ -182,7 +186,7 @@ class Smoothing:
         if change.kind is ChangeKind.ADJUST:
             if self._locked:
                 if self._leap_only or self._skew() / self._max_wander < UNLOCK_SKEW_WANDER_RATIO_S:
-                    self.activate(change.slewed_ns(change.cooked_ns))
+                    self._unlock(change.slewed_ns(change.cooked_ns))
                 return
             if self._leap_only:
                 self._replan(change.cooked_ns, 0.0, 0.0)
@@ -195,6 +199,12 @@ class Smoothing:
                 self._move_origin(-change.doffset_s)
         else:
             self._state = SmoothingState(origin_ns=change.cooked_ns - round(change.doffset_s * NS_PER_S))
+
+    def _unlock(self, cooked_ns: int) -> None:
+        self._locked = False
+        self._state = SmoothingState(origin_ns=cooked_ns)
+        only = " (leap seconds only)" if self._leap_only else ""
+        self._log(Severity.INFO, f"Activated time smoothing{only}")
 
     def _move_origin(self, shift_s: float) -> None:
         state = self._state

@@ -34,7 +34,7 @@ _NAMES = {
         minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir
         ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
         ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ratelimit refresh
-        reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight user workers
+        reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight tempcomp user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -43,7 +43,7 @@ _NAMES = {
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        dumpdir initstepslew log logbanner logdir mailonchange ptpdomain ptpport tempcomp
+        dumpdir initstepslew log logbanner logdir mailonchange ptpdomain ptpport
     """,
 }
 

@@ -26,6 +26,7 @@ from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.precision import measure_precision_s
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
 from ntpd_fast.clock.served import ServedReference
+from ntpd_fast.clock.tempcomp import TemperatureCompensation, model_of
 from ntpd_fast.config.model import Config, SourceConfig
 from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.messages import Log
@@ -55,6 +56,8 @@ class ClockworkOptions:
     """`-R`: the initial steps were made before."""
     resume: ServedReference | None = None
     """The last page of a predecessor that died."""
+    tempcomp_log: Callable[[str], None] | None = None
+    """Takes the lines of tempcomp.log."""
 
 
 class Clockwork:
@@ -90,6 +93,17 @@ class Clockwork:
             max_clock_error_ppm=config.maxclockerror_ppm,
             era_start_s=era_start_s(),
         )
+        self.tempcomp: TemperatureCompensation | None = None
+        if config.tempcomp is not None:
+            self.tempcomp = TemperatureCompensation(
+                self.clock,
+                model_of(config.tempcomp),
+                path=config.tempcomp.file,
+                interval_s=config.tempcomp.interval_s,
+                log=log,
+                write_line=options.tempcomp_log,
+            )
+            self.tempcomp.start()
         if options.resume is not None:
             self.clock.resume(options.resume.mapping, options.resume.base_freq_ppm)
         self.reference = Reference(
@@ -132,5 +146,7 @@ class Clockwork:
         self.sources.close()
         self.poller.close()
         self.reference.close()
+        if self.tempcomp is not None:
+            self.tempcomp.close()
         self.clock.close()
         self.scheduler.close()

@@ -15,7 +15,7 @@ from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, Referen
 from ntpd_fast.clock.served import REFID_LOCAL, ServedReference
 from ntpd_fast.clock.trackinglog import TRACKING_LOG_TITLE, TrackingRecord
 from ntpd_fast.config.loader import parse_lines
-from ntpd_fast.config.model import FallbackDrift, LocalOptions, MakeStep, MaxChange
+from ntpd_fast.config.model import FallbackDrift, LocalOptions, MakeStep, MaxChange, SmoothTime
 from ntpd_fast.system.messages import Severity
 from tests.sim.machine import Machine
 from tests.sim.world import NS_PER_S, World
@@ -636,3 +636,14 @@ def test_a_control_that_died_in_a_step_starts_afresh() -> None:
         clock, ReferenceOptions(), log=bench.machine.log, random=random.Random(2), resume=old
     )
     assert not successor.synchronised
+
+
+def test_commands_for_smoothing_are_published_at_once() -> None:
+    bench = Bench(ReferenceOptions(smoothtime=SmoothTime(400.0, 0.01)))
+    assert bench.reference.smoothing is not None
+    bench.reference.smoothing.activate(bench.clock.cooked_ns())
+    assert bench.pages[-1][1].smoothing
+    bench.clock.accumulate_offset(0.5, 0.0)
+    assert bench.pages[-1][1].smooth_offset_s == pytest.approx(0.5)
+    bench.reference.smoothing.reset(bench.clock.cooked_ns())
+    assert bench.pages[-1][1].smooth_offset_s == 0.0
