@@ -171,27 +171,42 @@ def test_an_unknown_user_is_fatal(monkeypatch, capfd):
     assert capfd.readouterr().err == "Could not get user/group ID of nobody-of-this-name\n"
 
 
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, path, *words, **environment):
+        self.seen = b""
+        self._unread = b""
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            command = [sys.executable, "-c", RUN, "ntpc-fast", "-h", path, *words]
+            os.execve(sys.executable, command, {**os.environ, **environment})
+
+    def expect(self, wanted):
+        while wanted not in self._unread:
+            data = os.read(self._terminal, 1000)
+            self.seen += data
+            self._unread += data
+        self._unread = self._unread.partition(wanted)[2]
+
+    def type(self, text):
+        os.write(self._terminal, text)
+
+    def exit_status(self):
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        os.close(self._terminal)
+        return status
+
+
 def test_on_a_terminal_there_is_a_prompt_with_history(path, tmp_path):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        environment = {**os.environ, "TERM": "dumb", "XDG_STATE_HOME": str(tmp_path)}
-        os.execve(sys.executable, [sys.executable, "-c", RUN, "ntpc-fast", "-h", path], environment)
-    seen = b""
+    terminal = Terminal(path, TERM="dumb", XDG_STATE_HOME=str(tmp_path))
     for line, expected in ((b"activity\n", b"unknown address"), (b"exit\n", b"exit")):
-        seen += _read_until(terminal, b"ntpc-fast> ")
-        os.write(terminal, line)
-        seen += _read_until(terminal, expected)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    os.close(terminal)
-    assert seen.startswith(f"ntpd-fast version {__version__}\r\n".encode())
+        terminal.expect(b"ntpc-fast> ")
+        terminal.type(line)
+        terminal.expect(expected)
+    assert terminal.exit_status() == 0
+    assert terminal.seen.startswith(f"ntpd-fast version {__version__}\r\n".encode())
     assert (tmp_path / "ntpc-fast" / "history").read_text() == "activity\nexit\n"
-
-
-def _read_until(descriptor, wanted):
-    seen = b""
-    while wanted not in seen:
-        seen += os.read(descriptor, 1000)
-    return seen
 
 
 def test_it_loads_only_what_it_needs(path):
@@ -236,13 +251,9 @@ def test_nothing_waits_when_the_daemon_is_there(path):
 
 
 def test_top_draws_on_a_terminal_and_leaves_it_on_q(path):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        environment = {**os.environ, "TERM": "xterm", "LINES": "24", "COLUMNS": "100"}
-        os.execve(sys.executable, [sys.executable, "-c", RUN, "ntpc-fast", "-h", path, "top"], environment)
-    seen = _read_until(terminal, b"The client list is not open to us")
-    assert b"1 online  2 offline  5 unresolved" in seen
-    os.write(terminal, b"q")
-    _read_until(terminal, b"\x1b[?1049l")  # back to the screen from before
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    os.close(terminal)
+    terminal = Terminal(path, "top", TERM="xterm", LINES="24", COLUMNS="100")
+    terminal.expect(b"1 online  2 offline  5 unresolved")
+    terminal.expect(b"The client list is not open to us")
+    terminal.type(b"q")
+    terminal.expect(b"\x1b[?1049l")  # back to the screen from before
+    assert terminal.exit_status() == 0
