@@ -55,7 +55,9 @@ class StatisticsRecord:
     skew: float
     stress: float
     n_samples: int
+    """Before the fit."""
     best_start: int
+    """How many of them the fit dropped."""
     n_runs: int
     asymmetry: float
 

@@ -645,7 +645,8 @@ class Sources:
             frequency=stats.frequency,
             skew=stats.skew,
             stress=stats.stress,
-            n_samples=stats.n_samples,
+            # as the field counts them: with those that the fit has just dropped
+            n_samples=stats.n_samples + stats.best_start,
             best_start=stats.best_start,
             n_runs=stats.n_runs,
             asymmetry=stats.asymmetry,
