@@ -43,7 +43,7 @@ cdef enum:
     CHUNK = 4                   # answers stamped with one reading of the clock and sent with one call
     CHUNK_FROM = 16             # datagrams in a batch from which on chunks are used; below, each answer goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
-    DATA_ROOM = 1152            # NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
+    DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 512
     CONTROL_OUT = 96
     RANDOM_A_PACKET = 256       # most random bytes one answer can need
@@ -121,6 +121,9 @@ ctypedef struct socket_state:
     int family                  # AF_INET, AF_INET6
     bint packet_info            # bound to a wildcard: answer from the address that was asked
     uint8_t bound[16]           # otherwise: the address it is bound to
+    bint ptp                    # NTP over PTP: every datagram has a prefix
+    uint8_t ptp_domain
+    uint16_t ptp_sequence
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
     uint32_t next_id            # of the next message that asks for its transmit stamp
@@ -137,13 +140,13 @@ ctypedef struct socket_state:
     uint32_t slots[64]          # of each answer: the slot of its request
     uint32_t sending[64]        # of each message being sent: its answer
     bint stamps_due             # something sent has asked for its stamp
-    uint8_t data_in[64][1152]
-    uint8_t data_out[64][1152]
+    uint8_t data_in[64][1216]
+    uint8_t data_out[64][1216]
     uint8_t control_in[64][512]
     uint8_t control_out[64][96]
     uint8_t info_length[64]     # bytes of packet info in control_out
     # error queue
     mmsghdr err[64]
     iovec err_data[64]
-    uint8_t err_in[64][160]
+    uint8_t err_in[64][192]
     uint8_t err_control[64][512]

@@ -14,6 +14,7 @@ from ntpd_fast._datapath cimport (
     mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
 )
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
+from ntpd_fast._ptp cimport PTP_PREFIX
 from ntpd_fast._region cimport COUNT_ERRQ_OTHER, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED
 
 cdef extern from "<time.h>" nogil:
@@ -192,6 +193,11 @@ cdef void use_stamp(socket_state *state, uint32_t number, int64_t raw_ns, const 
                 counters[COUNT_TXTS_UNMATCHED] += 1
                 return
             offset = 0
+        elif state.ptp:
+            offset += PTP_PREFIX
+            if offset + 48 > <int>length:
+                counters[COUNT_TXTS_UNMATCHED] += 1
+                return
         for index in range(8):
             rx_ntp = (rx_ntp << 8) | data[offset + NTP_RECEIVE + index]
         smooth = serve.served.smoothing and data[offset] & 7 == 4

@@ -29,11 +29,12 @@ from ntpd_fast._datapath cimport (
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
-    OUT_CONTROL, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
+    OUT_CONTROL, OUT_DROP_FORMAT, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
     RES_INTERLEAVED, RES_SAVE, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
     serve_batch, serve_context, serve_finish, serve_prefetch, serve_prefetch_records, serve_prepare,
     serve_request, serve_saved,
 )
+from ntpd_fast._ptp cimport PTP_PREFIX, ptp_unwrap, ptp_wrap
 from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
     COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS,
@@ -313,6 +314,12 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
         raw_of[usable] = rx_raw
         request.data = state.data_in[index]
         request.length = state.rx[index].msg_len
+        if state.ptp:
+            if not ptp_unwrap(request.data, request.length, state.ptp_domain):
+                counters[OUT_DROP_FORMAT] += 1
+                continue
+            request.data += PTP_PREFIX
+            request.length -= PTP_PREFIX
         request.port = (<uint16_t>state.names[index][2] << 8) | state.names[index][3]
         if state.family == AF_INET:
             request.addr.family = FAMILY_IPV4
@@ -331,7 +338,7 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
         request = &state.requests[index]
         slot = state.slots[index]
         answer = &state.answers[count]
-        answer.data = state.data_out[slot]
+        answer.data = state.data_out[slot] + PTP_PREFIX     # room for a prefix, used or not
         answer.nts = &common.nts[count]
         serve_prepare(serve, request, answer)
         count_facts(counters, request, answer)
@@ -379,6 +386,11 @@ cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, in
         counters[COUNT_TX_DAEMON + answer.tx_source] += 1
         state.tx_data[sent].iov_base = answer.data
         state.tx_data[sent].iov_len = answer.length
+        if state.ptp:
+            ptp_wrap(answer.data - PTP_PREFIX, answer.length, state.ptp_domain, state.ptp_sequence)
+            state.ptp_sequence += 1
+            state.tx_data[sent].iov_base = answer.data - PTP_PREFIX
+            state.tx_data[sent].iov_len = answer.length + PTP_PREFIX
         state.sending[sent] = index
         message = &state.tx[sent]
         message.msg_hdr.msg_name = state.names[slot]
@@ -647,10 +659,11 @@ cdef class ServerSocket:
     """One bound, non-blocking UDP socket; `packet_info` when it is bound to a wildcard address.
 
     The caller has set packet info and receive stamps; `tx_mode` says how transmit stamps are asked for (a key of
-    TX_MODES; ids falls back to counter, and either to none, by what the kernel does). Keeps the Python socket alive.
+    TX_MODES; ids falls back to counter, and either to none, by what the kernel does). `ptp_domain` >= 0: NTP over PTP in
+    that domain. Keeps the Python socket alive.
     """
 
-    def __cinit__(self, WorkerCore core, sock, bint packet_info, tx_mode="ids"):
+    def __cinit__(self, WorkerCore core, sock, bint packet_info, tx_mode="ids", int ptp_domain=-1):
         cdef int index, one = 1
         cdef bytes bound
         self.core = core
@@ -662,6 +675,8 @@ cdef class ServerSocket:
         self.state.fd = sock.fileno()
         self.state.family = AF_INET if sock.family == socket_module.AF_INET else AF_INET6
         self.state.packet_info = packet_info
+        self.state.ptp = ptp_domain >= 0
+        self.state.ptp_domain = ptp_domain if ptp_domain >= 0 else 0
         self.state.model.write = 50.0
         self.state.model.single = 2000.0
         self.state.model.first = 1500.0
@@ -678,7 +693,7 @@ cdef class ServerSocket:
             self.state.tx[index].msg_hdr.msg_iov = &self.state.tx_data[index]
             self.state.tx[index].msg_hdr.msg_iovlen = 1
             self.state.err_data[index].iov_base = self.state.err_in[index]
-            self.state.err_data[index].iov_len = 160
+            self.state.err_data[index].iov_len = 192
             self.state.err[index].msg_hdr.msg_iov = &self.state.err_data[index]
             self.state.err[index].msg_hdr.msg_iovlen = 1
             self.state.err[index].msg_hdr.msg_control = self.state.err_control[index]

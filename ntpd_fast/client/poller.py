@@ -15,6 +15,7 @@ import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._ptp import wrap
 from ntpd_fast.client import kernelstamps
 from ntpd_fast.client.packet import HEADER_LENGTH, MAX_PACKET_LENGTH, IPAddress
 from ntpd_fast.client.stamps import Stamp, StampSource, diff_s
@@ -46,6 +47,9 @@ class PollerOptions:
     bind_ipv6: IPv6Address | None = None
     bind_device: str | None = None
     dscp: int = 0
+    ptp_port: int = 0
+    """Servers with this port are asked by NTP over PTP, from our own socket of that port; 0: none."""
+    ptp_domain: int = 123
     max_sockets: int = MAX_SOCKETS
 
     @classmethod
@@ -58,6 +62,8 @@ class PollerOptions:
             bind_ipv6=config.bindacqaddress_ipv6,
             bind_device=config.bindacqdevice,
             dscp=config.dscp,
+            ptp_port=config.ptpport,
+            ptp_domain=config.ptpdomain,
         )
 
 
@@ -88,6 +94,7 @@ class _Socket:
     channels: dict[tuple[IPAddress, int], _Channel] = field(default_factory=dict)
     """By server; a connected socket has one."""
     local_address: IPAddress | None = None
+    ptp: bool = False
 
 
 class _Channel:
@@ -125,6 +132,8 @@ class Poller:
         self._epoll = select.epoll()
         self._sockets: dict[int, _Socket] = {}
         self._server_sockets: dict[socket.AddressFamily, _Socket] = {}
+        self._ptp_sockets: dict[socket.AddressFamily, _Socket] = {}
+        self._ptp_sequence = 0
         self._shared: dict[socket.AddressFamily, _Socket] = {}
         self._keep_alive: socket.socket | None = None
         self._tx_stamps = True
@@ -135,7 +144,7 @@ class Poller:
     def close(self) -> None:
         """Close everything but the server's sockets."""
         self._loop.remove_reader(self._epoll.fileno())
-        servers = {id(holder) for holder in self._server_sockets.values()}
+        servers = {id(holder) for holder in [*self._server_sockets.values(), *self._ptp_sockets.values()]}
         for holder in list(self._sockets.values()):
             if id(holder) not in servers:
                 holder.sock.close()
@@ -145,15 +154,15 @@ class Poller:
         if self._keep_alive is not None:
             self._keep_alive.close()
 
-    def attach_server_socket(self, sock: socket.socket, *, own: bool = True) -> None:
+    def attach_server_socket(self, sock: socket.socket, *, own: bool = True, ptp: bool = False) -> None:
         """Send the packets of peers (and of clients with `acquisitionport` = `port`) from this socket.
 
         Only its error queue is read here; what others send to the server comes through `Sources.receive`. Without
         `own` the same process answers clients on it: its options and its error queue are theirs, and what is sent
-        from here has the daemon's timestamps.
+        from here has the daemon's timestamps. `ptp`: it carries NTP over PTP.
         """
-        holder = _Socket(sock, socket.AddressFamily(sock.family), connected=False)
-        self._server_sockets[holder.family] = holder
+        holder = _Socket(sock, socket.AddressFamily(sock.family), connected=False, ptp=ptp)
+        (self._ptp_sockets if ptp else self._server_sockets)[holder.family] = holder
         if own:
             self._enable_stamps(sock)
             self._watch(holder, select.EPOLLPRI)
@@ -169,7 +178,9 @@ class Poller:
         """See `Transport.open`."""
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         options = self._options
-        if symmetric or options.acquisition_port == options.server_port:
+        if options.ptp_port and port == options.ptp_port:
+            holder = self._ptp_sockets.get(family)
+        elif symmetric or options.acquisition_port == options.server_port:
             holder = self._server_sockets.get(family)
         elif options.acquisition_port is not None:
             holder = self._shared_socket(family, options.acquisition_port)
@@ -203,7 +214,9 @@ class Poller:
             if holder.connected:
                 holder.sock.send(data)
             else:
-                holder.sock.sendto(data, (str(server[0]), server[1]))
+                self._ptp_sequence += holder.ptp
+                message = wrap(data, self._options.ptp_domain, self._ptp_sequence) if holder.ptp else data
+                holder.sock.sendto(message, (str(server[0]), server[1]))
         except OSError:
             self.counters.send_errors += 1
             return data, None

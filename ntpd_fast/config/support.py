@@ -33,8 +33,9 @@ _NAMES = {
         maxdrift maxjitter maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew minsamples
         minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir
         ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
-        ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ratelimit refresh
-        reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight tempcomp user workers
+        ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ptpdomain ptpport
+        ratelimit refresh reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight tempcomp
+        user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -43,7 +44,7 @@ _NAMES = {
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
     Support.REFUSED: """
-        dumpdir initstepslew log logbanner logdir mailonchange ptpdomain ptpport
+        dumpdir initstepslew log logbanner logdir mailonchange
     """,
 }
 

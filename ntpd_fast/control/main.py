@@ -138,7 +138,7 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     plane = DataPlane(context.setup.shared)
     plane.publish_access(context.setup.plan.access)
     plane.publish_serving(
-        net_correction=False, signd=config.ntpsigndsocket is not None, limit=config.ratelimit
+        net_correction=config.ptpport != 0, signd=config.ntpsigndsocket is not None, limit=config.ratelimit
     )
     plane.publish_peers([])
     plane.publish_keys(keys.rows())
@@ -174,7 +174,11 @@ def start_clockwork(context: Context, keys: Keys, nts: NtsClient) -> Clockwork:
         log=tell,
         publish=publish,
         outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
-        facts=DaemonFacts(serving=bool(setup.plan.binds), one_shot=run.mode is not ReferenceMode.NORMAL),
+        facts=DaemonFacts(
+            serving=bool(setup.plan.binds),
+            one_shot=run.mode is not ReferenceMode.NORMAL,
+            net_corrections=config.ptpport != 0,
+        ),
         hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork), added=nts.adopt),
         authenticators=nts.authenticator,
         options=ClockworkOptions(run.mode, run.restarted, predecessor),
@@ -203,6 +207,8 @@ def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> 
     context.parts.callback(upstream.close)
     for opened in setup.ntp_sockets.for_control():
         clockwork.poller.attach_server_socket(opened, own=setup.workers > 0)
+    for opened in setup.ntp_sockets.for_control_ptp():
+        clockwork.poller.attach_server_socket(opened, own=setup.workers > 0, ptp=True)
     reader = AssociationReader(context.loop, [ours for ours, _ in setup.associations], upstream.receive)
     context.parts.callback(reader.close)
     return upstream
@@ -214,7 +220,7 @@ def start_serving(context: Context, clockwork: Clockwork, upstream: Upstream) ->
     serving = Serving(context.loop, clockwork, setup, context.overseer, upstream.receive)
     context.parts.callback(serving.close)
     if setup.workers == 0:
-        for opened in setup.ntp_sockets.for_control():
+        for opened in [*setup.ntp_sockets.for_control(), *setup.ntp_sockets.for_control_ptp()]:
             serving.serve(opened)
     return serving
 

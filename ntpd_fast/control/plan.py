@@ -3,7 +3,7 @@
 import grp
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -119,7 +119,13 @@ def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tupl
     def wanted(version: int) -> bool:
         return access.any_allowed(version) or has_peers or version in broadcasts
 
-    return addresses(config, run, config.port, wanted)
+    binds = addresses(config, run, config.port, wanted)
+    if config.ptpport:
+        # A server that is asked by NTP over PTP needs our socket, too.
+        clients = {4, 6} if any(source.options.port == config.ptpport for source in config.sources) else set()
+        over_ptp = addresses(config, run, config.ptpport, lambda version: wanted(version) or version in clients)
+        binds += tuple(replace(bind, ptp=True) for bind in over_ptp)
+    return binds
 
 
 def addresses(config: Config, run: RunOptions, port: int, wanted: Callable[[int], bool]) -> tuple[BindAddress, ...]:

@@ -12,7 +12,7 @@ from ntpd_fast.control.plan import bind_address
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
-from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.engine import Engine, PtpOptions
 from ntpd_fast.server.ntske_process import RELOAD_SIGNAL
 from ntpd_fast.server.supervisor import EXIT_FAILED, Slot
 from ntpd_fast.server.worker import run_worker
@@ -67,6 +67,7 @@ def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
             keep=[
                 *setup.shared.descriptors,
                 *(opened.fileno() for opened in setup.ntp_sockets.for_control()),
+                *(opened.fileno() for opened in setup.ntp_sockets.for_control_ptp()),
                 *(opened.socket.fileno() for opened in setup.command_sockets),
                 *(control_end.fileno() for control_end, _ in setup.associations),
                 *(_ke_listeners(setup) if setup.ke_processes == 0 else ()),
@@ -94,7 +95,8 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         sockets = setup.ntp_sockets.for_worker(index)
 
         def make_engine() -> Engine:
-            engine = Engine(sockets, setup.shared, index, channel=association)
+            ptp = PtpOptions.of(setup.config.ptpport, setup.config.ptpdomain)
+            engine = Engine(sockets, setup.shared, index, channel=association, ptp=ptp)
             engine.sharpen_timers()
             return engine
 

@@ -16,7 +16,7 @@ from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.plan import bind_addresses
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.access import AccessTable
-from ntpd_fast.server.engine import Engine
+from ntpd_fast.server.engine import Engine, PtpOptions
 from ntpd_fast.server.worker import BEAT_S
 from ntpd_fast.system.timers import Scheduler
 
@@ -51,7 +51,9 @@ class Serving:
             return
         self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._reader = AssociationReader(self._loop, [self._pair[0]], self._receive)
-        engine = Engine([opened], self._setup.shared, 0, channel=self._pair[1].fileno())
+        config = self._setup.config
+        ptp = PtpOptions.of(config.ptpport, config.ptpdomain)
+        engine = Engine([opened], self._setup.shared, 0, channel=self._pair[1].fileno(), ptp=ptp)
         engine.start()
         engine.attach(self._loop)
         self._engine = engine
@@ -72,7 +74,7 @@ class Serving:
                     log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
                     continue
                 assert group.control is not None
-                self._clockwork.poller.attach_server_socket(group.control, own=False)
+                self._clockwork.poller.attach_server_socket(group.control, own=False, ptp=bind.ptp)
                 self.serve(group.control)
             self._served.add(bind)
             self._clockwork.sources.facts.serving = True

@@ -71,8 +71,11 @@ class Upstream:
         self._clockwork.sources.receive(handed.remote, handed.port, handed.data, stamp, handed.local)
 
     def _uses_server_port(self, source: NtpSource) -> bool:
-        return source.is_peer or (
-            self._config.acquisitionport is not None and self._config.acquisitionport == self._config.port
+        config = self._config
+        return (
+            source.is_peer
+            or (config.acquisitionport is not None and config.acquisitionport == config.port)
+            or (config.ptpport != 0 and source.port == config.ptpport)
         )
 
     def _publish_peers(self) -> None:

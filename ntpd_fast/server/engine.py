@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ntpd_fast._udp import Poller, ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
@@ -24,11 +25,24 @@ def is_wildcard(sock: socket.socket) -> bool:
     return sock.getsockname()[0] in ("0.0.0.0", "::")
 
 
+@dataclass(frozen=True, slots=True)
+class PtpOptions:
+    """NTP over PTP: sockets bound to `port` carry it, in PTP domain `domain` (0..255)."""
+
+    port: int
+    domain: int
+
+    @classmethod
+    def of(cls, port: int, domain: int) -> PtpOptions | None:
+        """Of the directives `ptpport` and `ptpdomain`; None when it is off."""
+        return cls(port, domain) if port else None
+
+
 class Engine:
     """Answers what arrives on `sockets`, as part `index` of `shared` (whose region must be writable here).
 
     `tx_mode`: how transmit stamps are asked for (`_udp.TX_MODES`). `channel`: descriptor of a non-blocking datagram
-    socket to control, for packets that belong to one of its associations.
+    socket to control, for packets that belong to one of its associations. `ptp`: which sockets carry NTP over PTP.
     """
 
     def __init__(
@@ -40,13 +54,20 @@ class Engine:
         stale_s: float = STALE_S,
         tx_mode: str = "ids",
         channel: int = -1,
+        ptp: PtpOptions | None = None,
     ) -> None:
         self.region = shared.worker(index)
         self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9), shared.nts_ring, channel)
         self._tx_mode = tx_mode
-        self.sockets = [ServerSocket(self.core, sock, is_wildcard(sock), tx_mode) for sock in sockets]
+        self._ptp = ptp
+        self.sockets = [self._server_socket(sock) for sock in sockets]
         self.poller = Poller()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _server_socket(self, sock: socket.socket) -> ServerSocket:
+        is_ptp = self._ptp is not None and sock.getsockname()[1] == self._ptp.port
+        domain = self._ptp.domain if self._ptp is not None and is_ptp else -1
+        return ServerSocket(self.core, sock, is_wildcard(sock), self._tx_mode, domain)
 
     def start(self, *, drain: bool = False) -> None:
         """Begin to serve. `drain`: a predecessor may have left entries in the error queues."""
@@ -58,7 +79,7 @@ class Engine:
 
     def add(self, sock: socket.socket) -> None:
         """Serve on one more socket from now on."""
-        self.sockets.append(ServerSocket(self.core, sock, is_wildcard(sock), self._tx_mode))
+        self.sockets.append(self._server_socket(sock))
         self.poller.add_socket(self.sockets[-1])
 
     def sharpen_timers(self) -> None:

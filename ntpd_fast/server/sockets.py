@@ -56,6 +56,8 @@ class BindAddress:
     family: socket.AddressFamily
     address: str
     port: int
+    ptp: bool = False
+    """NTP over PTP is spoken here."""
 
     @classmethod
     def any(cls, family: socket.AddressFamily, port: int) -> "BindAddress":
@@ -98,7 +100,11 @@ class NtpSockets:
 
     def for_control(self) -> list[socket.socket]:
         """Control's own: it sends from them, and with `workers 0` answers on them."""
-        return [group.control for group in self.groups if group.control is not None]
+        return [group.control for group in self.groups if group.control is not None and not group.bind.ptp]
+
+    def for_control_ptp(self) -> list[socket.socket]:
+        """The same of those that carry NTP over PTP."""
+        return [group.control for group in self.groups if group.control is not None and group.bind.ptp]
 
     def for_worker(self, index: int) -> list[socket.socket]:
         """Those worker `index` answers on. An address handed over as fewer sockets has none for the last workers."""
