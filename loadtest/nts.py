@@ -100,6 +100,7 @@ def exchange_keys(where: Target) -> Session:
     context.set_alpn_protos([ALPN])
     with socket.create_connection((str(where.address), where.port), TIMEOUT_S) as raw:
         raw.setblocking(True)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the request follows the handshake's last flight
         timeout = struct.pack("ll", int(TIMEOUT_S), 0)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
