@@ -12,12 +12,14 @@ import asyncio
 import errno
 import socket
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ntpd_fast.server.ntske_admission import Admission, AdmitAll
 from ntpd_fast.server.ntske_session import KeOutcome, KeService, KeSession
 from ntpd_fast.server.ntske_table import SessionTable
 from ntpd_fast.system.messages import Log, Severity
+from ntpd_fast.system.readiness import Readiness
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -119,6 +121,7 @@ class NtsKeServer:
         self._admission = admission or AdmitAll()
         self._timeout_s = timeout_s
         self._table: SessionTable[_Connection] = SessionTable(connections_max)
+        self._ready: Readiness | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._told_resources = False
@@ -130,6 +133,7 @@ class NtsKeServer:
 
     def start(self) -> None:
         self._running = True
+        self._ready = Readiness(self._loop)
         self.counters.set("sessions", 0)
         for sock in self._sockets:
             sock.setblocking(False)
@@ -150,6 +154,17 @@ class NtsKeServer:
         self._sweep = self._resume = None
         while (oldest := self._table.oldest()) is not None:
             self._drop(oldest[1])
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
+
+    def _watch(self, connection: _Connection) -> None:
+        """Go on reading, or writing while there is something to send."""
+        assert self._ready is not None
+        if connection.writing:
+            self._ready.watch(connection.sock.fileno(), partial(self._send, connection, b""), write=True)
+        else:
+            self._ready.watch(connection.sock.fileno(), partial(self._readable, connection))
 
     def _listen(self) -> None:
         self._resume = None
@@ -204,7 +219,7 @@ class NtsKeServer:
         connection = _Connection(sock, KeSession(self.service), prefix)
         self._table.add(connection, prefix, self._loop.time())
         self.counters.set("sessions", len(self._table))
-        self._loop.add_reader(sock.fileno(), self._readable, connection)
+        self._watch(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._timeout_s, self._expire)
 
@@ -259,13 +274,11 @@ class NtsKeServer:
             # a client that does not read gets nothing more to answer
             if not connection.writing:
                 connection.writing = True
-                self._loop.remove_reader(connection.sock.fileno())
-                self._loop.add_writer(connection.sock.fileno(), self._send, connection, b"")
+                self._watch(connection)
             return
         if connection.writing:
             connection.writing = False
-            self._loop.remove_writer(connection.sock.fileno())
-            self._loop.add_reader(connection.sock.fileno(), self._readable, connection)
+            self._watch(connection)
         if connection.session.outcome is not None:
             self._finish(connection)
 
@@ -281,10 +294,8 @@ class NtsKeServer:
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
-        fd = connection.sock.fileno()
-        self._loop.remove_reader(fd)
-        if connection.writing:
-            self._loop.remove_writer(fd)
+        assert self._ready is not None
+        self._ready.forget(connection.sock.fileno())
         connection.sock.close()
         self._table.remove(connection)
         self.counters.set("sessions", len(self._table))

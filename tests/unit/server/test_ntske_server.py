@@ -6,6 +6,7 @@ import mmap
 import os
 import resource
 import socket
+import struct
 import time
 from ipaddress import ip_address, ip_network
 
@@ -111,6 +112,24 @@ async def exchange(authority, port, *, tls=None, message=None, source="127.0.0.1
                     return received
 
 
+async def reset_after_exchange(authority, port):
+    """A client that closes with something unread, as many do: its kernel resets the connection."""
+    loop = asyncio.get_running_loop()
+    client = tls_client(authority)
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        while not client.handshake():
+            await loop.sock_sendall(sock, client.out())
+            client.feed(await loop.sock_recv(sock, 16384))
+        client.write(encode(request_records([SIV])))
+        await loop.sock_sendall(sock, client.out())
+        await asyncio.sleep(0.05)
+        # the data and the reset come in one event
+        await loop.sock_sendall(sock, b"more")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def half_open(port, data=b"\x16\x03\x01", source="127.0.0.1"):
     """A connection that never goes on."""
     loop = asyncio.get_running_loop()
@@ -147,6 +166,21 @@ def test_clients_are_served_and_counted(loop, start, authority):
     loop.run_until_complete(scenario())
     counters = server.counters.read()
     assert (counters["accepted"], counters["served"], counters["sessions"]) == (8, 8, 0)
+    assert server.sessions == 0
+
+
+def test_a_connection_that_its_client_resets_gives_its_place_back(loop, start, authority):
+    server, port = start(timeout_s=20.0)
+
+    async def scenario():
+        await reset_after_exchange(authority, port)
+        for _ in range(100):
+            if server.sessions == 0:
+                return
+            await asyncio.sleep(0.01)
+
+    loop.run_until_complete(scenario())
+    assert server.counters.read()["served"] == 1
     assert server.sessions == 0
 
 
