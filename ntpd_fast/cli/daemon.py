@@ -32,6 +32,7 @@ from ntpd_fast.control.overseer import ServiceManagerLink
 from ntpd_fast.control.processes import kept_capabilities, make_slots, open_family
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.control.setup import Setup, open_setup
+from ntpd_fast.server.child import EXIT_BUG
 from ntpd_fast.server.supervisor import END_SIGNALS, Supervisor
 from ntpd_fast.system import log as daemon_log
 from ntpd_fast.system import privileges
@@ -119,6 +120,11 @@ def _start(identity: Identity, options: Options) -> int:
             sys.stderr.write(f"Fatal error : {error}\n")
         starter.failed(str(error))
         return 1
+    except Exception:
+        # A bug of ours; in the background nobody would see where.
+        log.exception("Unexpected error")
+        starter.failed("Unexpected error, the log has more")
+        return EXIT_BUG
 
 
 def _open_log(name: str, options: Options, level: int) -> logging.Handler:

@@ -148,7 +148,12 @@ def _ke_listeners(setup: Setup) -> list[int]:
 
 
 def open_family(setup: Setup, version: str) -> bool:
-    """Open the sockets of a family that somebody was allowed to ask in while we run; whether there are new ones."""
+    """Open the sockets of a family that somebody was allowed to ask in while we run; whether there are new ones.
+
+    `version` is what control said: ValueError when it is neither 4 nor 6.
+    """
+    if version not in ("4", "6"):
+        raise ValueError(f"no address family {version!r}")
     bind = bind_address(setup.config, int(version), setup.config.port)
     if any(group.bind == bind for group in setup.ntp_sockets.groups):
         return False

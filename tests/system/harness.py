@@ -11,17 +11,16 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 from ntpd_fast.cli.daemon import main
+from tests.processes import PATIENCE_S, children_of, is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
 REQUEST = struct.pack("!B39xQ", 4 << 3 | 3, 0x0123456789ABCDEF)
 PROGRAM = [sys.executable, "-m", "ntpd_fast.cli.daemon"]
-PATIENCE_S = 20.0
 
 
 def free_port() -> int:
@@ -54,37 +53,6 @@ def ask(address: str = "127.0.0.1", port: int = 123, timeout_s: float = 5.0, sou
             return client.recv(1024)
         except (TimeoutError, ConnectionRefusedError):
             return None
-
-
-def children_of(pid: int) -> list[int]:
-    """Direct children of a process, oldest first."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
-    except FileNotFoundError:
-        return []
-
-
-def status_of(pid: int, *names: str) -> list[str]:
-    """Fields of /proc/PID/status."""
-    with open(f"/proc/{pid}/status") as file:
-        fields = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
-    return [fields[name] for name in names]
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended (a zombie has)."""
-    try:
-        return not status_of(pid, "State")[0].startswith(("Z", "X"))
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

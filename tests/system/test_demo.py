@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 
-from tests.system.harness import PATIENCE_S, ROOT, free_port
+from tests.processes import PATIENCE_S
+from tests.system.harness import ROOT, free_port
 
 
 def run(*arguments: str, **more) -> subprocess.CompletedProcess[str]:

@@ -10,16 +10,8 @@ import time
 
 import pytest
 
-from tests.system.harness import (
-    PATIENCE_S,
-    PROGRAM,
-    ask,
-    children_of,
-    is_running,
-    open_to_others,
-    status_of,
-    wait_until,
-)
+from tests.processes import PATIENCE_S, children_of, is_running, status_of, wait_until
+from tests.system.harness import PROGRAM, ask, open_to_others
 
 SERVE = ("local stratum 7", "allow")
 FEATURES = r"\(\+CMDMON [-+]REFCLOCK [-+]RTC \+PRIVDROP [-+]SCFILTER [-+]SIGND [-+]NTS \+SECHASH \+IPV6 [-+]DEBUG\)"
@@ -133,6 +125,21 @@ def test_failure_in_the_background_is_told_by_the_starting_process(make_daemon):
     done = daemon.run()
     assert done.returncode == 1
     assert done.stderr == f"Invalid directive nonsense at line 5 in file {daemon.config}\n"
+    assert daemon.left_behind() == []
+
+
+def test_bug_in_the_background_is_in_the_log(make_daemon, monkeypatch):
+    def fail(*_) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("ntpd_fast.cli.daemon.open_setup", fail)
+    daemon = make_daemon(*SERVE, options=("-l", "daemon.log"))
+    log = daemon.directory / "daemon.log"
+    daemon.arguments[daemon.arguments.index("daemon.log")] = str(log)
+    done = daemon.run()
+    assert done.returncode == 1
+    assert done.stderr == "Unexpected error, the log has more\n"
+    assert "RuntimeError: surprise" in log.read_text()
     assert daemon.left_behind() == []
 
 

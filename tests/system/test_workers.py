@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,11 +17,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from ntpd_fast.control.main import Commands
-from ntpd_fast.server.channel import Verb
 from ntpd_fast.server.steering import Steering
-from ntpd_fast.server.supervisor import Backoff
-from tests.system.harness import ask, children_of, is_running, wait_until
+from tests.processes import children_of, is_running, wait_until
+from tests.system.harness import ask
 
 SERVE = ("local stratum 7", "allow", "workers 2")
 REQUESTS_A_SECOND = 1500
@@ -85,17 +84,37 @@ class Load:
         return [min(answer - moment for ns, answer in sent if ns > moment) for moment in moments_ns]
 
 
+SALT = 0x5EED
+# the daemon in a process of its own, so that a fork copies no more than a daemon's; clients are steered as we know
+LAUNCH = f"""
+import secrets, sys
+secrets.randbits = lambda bits: {SALT}
+from ntpd_fast.cli.daemon import main
+from ntpd_fast.control.main import Commands
+from ntpd_fast.server.channel import Verb
+from ntpd_fast.server.supervisor import Backoff
+CHANGES
+sys.exit(main())
+"""
+# each death counts as the first: the back-off of repeated ones has its own test
+NO_BACKOFF = "Backoff.delay_s = lambda self, lived_s: 0.0"
+# a command that asks the supervisor for new workers
+REPLACE_ON_CYCLELOGS = "Commands.cycle_logs = lambda self: self._context.overseer._channel.send(Verb.REPLACE)"
+
+
 @pytest.fixture
-def serving(make_daemon, monkeypatch):
-    """A daemon with two workers, and an address of each worker's clients."""
-    salt = 0x5EED
-    monkeypatch.setattr("ntpd_fast.server.sockets.secrets.randbits", lambda bits: salt)
-    steering = Steering((salt, salt))
-    daemon = make_daemon(*SERVE).start()
-    daemon.control_pid = children_of(daemon.pid)[0]
-    candidates = [f"127.0.0.{last}" for last in range(1, 100)]
-    addresses = [next(a for a in candidates if steering.index(ip_address(a), 2) == index) for index in (1, 2)]
-    return daemon, addresses
+def serving(make_daemon):
+    """A daemon with two workers and these changes to its code, and an address of each worker's clients."""
+
+    def start(changes=""):
+        steering = Steering((SALT, SALT))
+        daemon = make_daemon(*SERVE, launcher=[sys.executable, "-c", LAUNCH.replace("CHANGES", changes)]).start()
+        daemon.control_pid = children_of(daemon.pid)[0]
+        candidates = [f"127.0.0.{last}" for last in range(1, 100)]
+        addresses = [next(a for a in candidates if steering.index(ip_address(a), 2) == index) for index in (1, 2)]
+        return daemon, addresses
+
+    return start
 
 
 def worker_pids(daemon) -> list[int]:
@@ -115,13 +134,9 @@ def successor_of(daemon, victim: int, other: int) -> int:
     return found[0]
 
 
-def test_killed_worker_loses_a_batch_at_most_and_its_successor_serves_within_20_ms(monkeypatch, request):
-    """Each death counts as the first: the back-off of repeated ones has its own test.
-
-    The machine may be busy with other things: what has to be quick and without loss is the best of several.
-    """
-    monkeypatch.setattr(Backoff, "delay_s", lambda self, lived_s: 0.0)
-    daemon, (victims_client, others_client) = request.getfixturevalue("serving")
+def test_killed_worker_loses_a_batch_at_most_and_its_successor_serves_within_20_ms(serving):
+    """The machine may be busy with other things: what has to be quick and without loss is the best of several."""
+    daemon, (victims_client, others_client) = serving(NO_BACKOFF)
     kills_min, kills_max = 5, 40
     moments = []
     with Load(victims_client, daemon.port) as victims, Load(others_client, daemon.port) as others:
@@ -145,7 +160,7 @@ def test_killed_worker_loses_a_batch_at_most_and_its_successor_serves_within_20_
 
 
 def test_client_log_survives_a_killed_worker(serving):
-    daemon, (client, _) = serving
+    daemon, (client, _) = serving()
     with Load(client, daemon.port):
         time.sleep(0.3)
     before = ntp_hits(daemon, client)
@@ -166,7 +181,7 @@ def ntp_hits(daemon, client: str) -> int:
 
 def test_frozen_worker_is_replaced(serving):
     """SIGSTOP stands for a loop that does not turn any more."""
-    daemon, (client, _) = serving
+    daemon, (client, _) = serving()
     victim, other = worker_pids(daemon)
     os.kill(victim, signal.SIGSTOP)
     successor_of(daemon, victim, other)
@@ -177,7 +192,7 @@ def test_frozen_worker_is_replaced(serving):
 
 
 def test_killed_control_comes_back_and_workers_serve_on(serving):
-    daemon, (client, _) = serving
+    daemon, (client, _) = serving()
     control, *workers = children_of(daemon.pid)
     with Load(client, daemon.port) as load:
         time.sleep(0.2)
@@ -192,14 +207,9 @@ def test_killed_control_comes_back_and_workers_serve_on(serving):
     assert daemon.left_behind() == []
 
 
-def test_replaced_workers_lose_nothing(monkeypatch, request):
-    """Hand-over on the same sockets, three times for each worker. Here `cyclelogs` asks for it."""
-
-    def ask_supervisor(commands) -> None:
-        commands._context.overseer._channel.send(Verb.REPLACE)
-
-    monkeypatch.setattr(Commands, "cycle_logs", ask_supervisor)
-    daemon, clients = request.getfixturevalue("serving")
+def test_replaced_workers_lose_nothing(serving):
+    """Hand-over on the same sockets, three times for each worker."""
+    daemon, clients = serving(REPLACE_ON_CYCLELOGS)
     with Load(clients[0], daemon.port) as one, Load(clients[1], daemon.port) as two:
         for _ in range(3):
             time.sleep(0.2)
