@@ -383,7 +383,7 @@ class Association:
         actions: list[Action] = self._filter_poll(None)
         if not self.source.reachable:
             actions.append(Select(updated=False))
-            if self.source.unreached_updates >= REACH_BITS:
+            if self.source.reach_size >= REACH_BITS:
                 actions.append(Unreachable())
         return actions
 

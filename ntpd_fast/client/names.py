@@ -314,11 +314,11 @@ class Names:
 
     def _resolved(self, entry: _Entry, resolution: Resolution) -> None:
         """The answer to a lookup."""
+        if self._closed:
+            return
         self._scheduler.begin_event()
         self._lookups -= 1
         entry.queued = False
-        if self._closed:
-            return
         if not entry.removed:
             self._use(entry, resolution)
         self._pump()

@@ -31,7 +31,14 @@ from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.selection import ReferenceSink, SelectionOptions, Selector, SelectReport
 from ntpd_fast.client.selectionevents import SelectionEvent
 from ntpd_fast.client.source import SelectableSource, SelectOption, SourceKind, SourceState, refid_text
-from ntpd_fast.client.sourcestats import Accumulated, SourceReport, SourceStats, StatsOptions, StatsReport
+from ntpd_fast.client.sourcestats import (
+    MIN_SAMPLES_FOR_FIT,
+    Accumulated,
+    SourceReport,
+    SourceStats,
+    StatsOptions,
+    StatsReport,
+)
 from ntpd_fast.client.stamps import Now, Stamp
 from ntpd_fast.client.transport import Transport
 from ntpd_fast.clock.events import ChangeKind, ClockChange
@@ -535,12 +542,22 @@ class Sources:
         )
 
     def is_hopeless(self) -> bool:
-        """Whether a one-shot run has no chance any more: every source that talks was asked often enough."""
-        return all(
-            source.address is not None
-            and (not source.association.burst.talking or source.selectable.reach_size >= ONE_SHOT_POLLS)
-            for source in self._ntp
-        )
+        """Whether a one-shot run has no chance any more.
+
+        Sources that were asked often enough have none, nor have those that would have to answer more often than they
+        will be asked, nor what is missing of a pool that has given some addresses.
+        """
+        resolved = {id(source.config) for source in self._ntp if source.address is not None}
+        for source in self._ntp:
+            if source.address is None:
+                if id(source.config) not in resolved:
+                    return False
+                continue
+            left = ONE_SHOT_POLLS - source.selectable.reach_size
+            enough = source.selectable.stats.n_samples + left >= MIN_SAMPLES_FOR_FIT
+            if source.association.burst.talking and left > 0 and enough:
+                return False
+        return True
 
     # What the sources ask for (`ntpsource.Owner`).
 

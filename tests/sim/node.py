@@ -11,7 +11,10 @@ from functools import partial
 from ipaddress import ip_address
 
 from ntpd_fast.client.actions import MeasurementRecord
+from ntpd_fast.client.dumps import DumpReload, Dumps
+from ntpd_fast.client.names import Names
 from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import Sources, SourcesHooks, key_authenticators
 from ntpd_fast.client.stamps import StampSource
 from ntpd_fast.clock.driftfile import Drift
@@ -23,11 +26,13 @@ from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.clock.trackinglog import TrackingRecord
 from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.config.model import Config, SourceKind
+from ntpd_fast.config.sources import SourceFiles
 from ntpd_fast.control.dataplane import PeerRow
 from ntpd_fast.system.messages import Severity
 from tests.sim.kernel import USER_HZ
 from tests.sim.machine import KERNEL_RELEASE, Machine
 from tests.sim.network import Datagram, IPAddress, Network
+from tests.sim.resolver import SimResolver
 from tests.sim.served import NTP_PORT, Worker
 from tests.sim.transport import SimTransport
 from tests.sim.world import NS_PER_S, World
@@ -56,6 +61,25 @@ class MemoryDriftFile:
         self.writes += 1
 
 
+class MemoryDumps:
+    """Dump files that survive the restart of a node."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `DumpStore`."""
+        self.files[name] = data
+
+    def read(self, name: str) -> bytes | None:
+        """See `DumpStore`."""
+        return self.files.get(name)
+
+    def remove_all(self) -> None:
+        """See `DumpStore`."""
+        self.files.clear()
+
+
 class Node:
     """One host."""
 
@@ -72,8 +96,9 @@ class Node:
         serving: bool = False,
         stamp_source: StampSource = StampSource.DAEMON,
         leap_db: LeapDb | None = None,
+        resolver: SimResolver | None = None,
     ) -> None:
-        """`lines` are chrony.conf; server names must be addresses. The clock runs, the daemon not yet."""
+        """`lines` are chrony.conf, `resolver` knows the names in them. The clock runs, the daemon not yet."""
         self.network = network
         self.world: World = network.world
         self.address: IPAddress = ip_address(address)
@@ -84,6 +109,11 @@ class Node:
         self.stamp_source = stamp_source
         self.leap_db = leap_db
         self.drift_file = MemoryDriftFile()
+        self.dump_files = MemoryDumps()
+        self.source_files = SourceFiles((), ())
+        """What is in the directories of `sourcedir`."""
+        self.resolver = resolver or SimResolver(self.world)
+        self.initial: InitStepSlew | None = None
         self.tracking: list[TrackingRecord] = []
         self.measurements: list[MeasurementRecord] = []
         self.mode_result: bool | None = None
@@ -94,6 +124,7 @@ class Node:
         self.local: LocalClock
         self.reference: Reference
         self.sources: Sources
+        self.names: Names
         self.transport: SimTransport
         self.page: ServedReference | None = None
         """The last page published, as it stays in shared memory."""
@@ -107,11 +138,19 @@ class Node:
             )
             self.worker = Worker(network, self.address, self.machine.kernel, peers=tuple(rows))
             self.on_publish.append(self.worker.publish)
-        network.attach(self.address, self.receive)
 
-    def start(self, mode: ReferenceMode = ReferenceMode.NORMAL, resume: ServedReference | None = None) -> Node:
-        """Start the control process (again), perhaps from the last page of a predecessor."""
+    def start(
+        self,
+        mode: ReferenceMode = ReferenceMode.NORMAL,
+        resume: ServedReference | None = None,
+        *,
+        reload_dumps: bool = False,
+    ) -> Node:
+        """Start the control process (again), perhaps from the last page of a predecessor; `reload_dumps` is `-r`."""
         config = self.config
+        mode = starting_mode(config, mode, restarted=False)
+        self.network.attach(self.address, self.receive)
+        self.mode_result = None
         self.running = True
         self.local = self.machine.boot(
             control=self.control,
@@ -153,18 +192,39 @@ class Node:
             random=self.world.random(f"{self.name}/engine/{boot}"),
             authenticators=key_authenticators({}, self.machine.log),
             nonce=lambda: nonces.getrandbits(64),
-            hooks=SourcesHooks(measurements=self._measured, selected_once=self._selected_once),
+            hooks=SourcesHooks(measurements=self._measured),
         )
         self.sources.facts.serving = self.worker is not None
-        self.sources.facts.one_shot = mode is not ReferenceMode.NORMAL
-        self.sources.selector.quiet = mode is not ReferenceMode.NORMAL
-        for source in config.sources:
-            self.sources.add(source, ip_address(source.name))
-        self.sources.start()
+        self.names = Names(
+            self.sources,
+            self.resolver,
+            self.local.scheduler,
+            can_reach=self.transport.can_reach,
+            refresh_s=config.refresh_s,
+            log=self.machine.log,
+            random=self.world.random(f"{self.name}/names/{boot}"),
+            sourcedirs=config.sourcedirs,
+            read_dirs=lambda directories: self.source_files,
+        )
+        dumps = DumpReload(Dumps(self.dump_files, self.machine.log), self.sources, wanted=reload_dumps)
+        self.names.on_first_address = lambda source: dumps.load(source.selectable)
+        self.names.on_first_round = dumps.finish
+        self.initial = None
+        if mode is ReferenceMode.INITSTEPSLEW and config.initstepslew is not None:
+            self.initial = InitStepSlew(
+                self.sources, self.reference, self.local.scheduler, config.initstepslew.servers, self._begin
+            )
+            self.initial.start()
+        else:
+            self._begin()
+            if mode is not ReferenceMode.NORMAL:
+                OneShot(self.sources, self.reference, self.local.scheduler).start()
         return self
 
     def stop(self) -> None:
         """End the daemon in good order."""
+        if self.config.dumpdir is not None:
+            Dumps(self.dump_files, self.machine.log).save(self.sources.selector.sources)
         self.reference.close()
         self.local.close()
         self.kill()
@@ -175,6 +235,7 @@ class Node:
         """The control process is gone, as with SIGKILL: clock and workers go on as they are."""
         self.running = False
         self.machine.scheduler.stopped = True
+        self.names.close()
 
     def crash(self, restart_after_s: float) -> None:
         """Control dies by SIGKILL and is forked again by the supervisor, which first restores the frequency."""
@@ -243,12 +304,17 @@ class Node:
         if len(self.measurements) < RECORDS_MAX:
             self.measurements.append(record)
 
-    def _selected_once(self) -> None:
-        if self.mode_result is None and self.sources.is_hopeless():
-            self.reference.fail_special_mode()
+    def _begin(self) -> None:
+        self.names.start(self.config.sources)
+        self.sources.start()
 
     def _mode_ended(self, success: bool) -> None:
         self.mode_result = success
+        if self.initial is not None:
+            self.initial.finish(success)
+        else:
+            # the daemon leaves its loop after this event
+            self.world.after(0.0, self.kill)
 
     def _terminate(self) -> None:
         self.terminated = True

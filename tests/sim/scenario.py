@@ -15,6 +15,7 @@ from tests.sim.monitor import Monitor
 from tests.sim.network import Network, Path
 from tests.sim.node import Node
 from tests.sim.refserver import ReferenceServer, ServerState
+from tests.sim.resolver import SimResolver
 from tests.sim.world import EPOCH_S, World
 
 
@@ -75,6 +76,8 @@ class Site:
     ) -> None:
         self.world = World(seed, epoch_s=epoch_s)
         self.network = Network(self.world, Path(base_s, jitter_s, loss))
+        self.resolver = SimResolver(self.world)
+        """The name system of all nodes."""
         self.servers: list[ReferenceServer] = []
         self.nodes: list[Node] = []
 
@@ -94,7 +97,7 @@ class Site:
     def node(self, *lines: str, **hardware: Any) -> Node:
         """Add a node; it is not started."""
         address = f"10.0.1.{len(self.nodes) + 1}"
-        node = Node(self.network, address, "clockprecision 1e-9", *lines, **hardware)
+        node = Node(self.network, address, "clockprecision 1e-9", *lines, resolver=self.resolver, **hardware)
         self.nodes.append(node)
         return node
 

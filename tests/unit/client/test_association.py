@@ -666,6 +666,18 @@ def test_eight_missing_responses_make_it_unreachable() -> None:
     assert Unreachable() in talk.seen
 
 
+def test_eight_missing_responses_make_a_reachable_one_unreachable() -> None:
+    talk = Talk()
+    server = Server()
+    for _ in range(10):
+        talk.exchange(server)
+    for _ in range(8):
+        talk.request()
+        assert Unreachable() not in talk.seen
+    talk.request()
+    assert Unreachable() in talk.seen
+
+
 def test_missing_responses_slow_down() -> None:
     talk = Talk(SourceOptions(minpoll=4, maxpoll=6))
     for _ in range(9):
