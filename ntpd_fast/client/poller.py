@@ -309,10 +309,10 @@ class Poller:
 
     def _keep_stamping(self) -> None:
         """Keep a socket with timestamps open: the kernel switches them on late for the first one."""
-        if self._keep_alive is not None or not self._tx_stamps:
+        if self._keep_alive is not None or not self._rx_stamps:
             return
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        kernelstamps.enable(sock)
+        self._enable_stamps(sock)
         self._keep_alive = sock
 
     def _watch(self, holder: _Socket, events: int) -> None:
