@@ -321,6 +321,8 @@ _OTHERS = (
 _OWN = (
     Directive("workers", Int(0, 256), ("workers",), HANDOVER, "0.1",
               "Processes that answer NTP requests, or 0 to answer them in the control process.", ours=True),
+    Directive("clientlogprefix6", Int(1, 128), ("clientlogprefix6",), RESTART, "0.1",
+              "Remember IPv6 clients by this many leading bits of their address, 128 by the whole of it.", ours=True),
     Directive("cmdgroup", Word("GROUP"), ("cmdgroup",), RESTART, "0.1",
               "Give this group a Unix socket of its own, for reports and no changes.", ours=True),
     Directive("ntssharedkey", Word("FILE"), ("ntssharedkey",), RESTART, "0.1",

@@ -617,6 +617,8 @@ class Config:
     """None: the program's default."""
 
     # Our own
+    clientlogprefix6: int = 128
+    """Bits by which the client log tells IPv6 clients apart, 1..128. Ours."""
     workers: int | None = None
     """Worker processes, 0..256; 0: answers come from the control process; None: chosen at start."""
     cmdgroup: str | None = None

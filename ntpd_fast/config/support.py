@@ -27,12 +27,12 @@ class Support(Enum):
 _NAMES = {
     Support.ACTIVE: """
         acquisitionport allow authselectmode bindacqaddress bindacqdevice bindaddress bindcmdaddress
-        bindcmddevice binddevice broadcast clientloglimit clockprecision cmdallow cmddeny cmdgroup cmdport
-        cmdratelimit combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile leapseclist
-        leapsecmode leapsectz local lock_all logchange makestep manual maxchange maxclockerror maxdistance
-        maxdrift maxjitter maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew minsamples
-        minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir
-        ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
+        bindcmddevice binddevice broadcast clientloglimit clientlogprefix6 clockprecision cmdallow cmddeny
+        cmdgroup cmdport cmdratelimit combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile
+        leapseclist leapsecmode leapsectz local lock_all logchange makestep manual maxchange maxclockerror
+        maxdistance maxdrift maxjitter maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew
+        minsamples minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads
+        ntscachedir ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
         ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ptpdomain ptpport
         ratelimit refresh reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight tempcomp
         user workers

@@ -95,6 +95,7 @@ def plan_memory(config: Config, workers: int, memory_bytes: int | None, nts: Nts
             workers,
             log_blocks=clientlog.blocks,
             map_pairs=clientlog.pairs,
+            ipv6_prefix=config.clientlogprefix6,
             nts=nts is not None,
             ke_processes=processes,
             ke_log_blocks=clientlog.side_blocks if nts is not None else 0,

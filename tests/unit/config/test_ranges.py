@@ -43,6 +43,7 @@ DIRECTIVE_RANGES = {
     "refresh": (0, LAST),
     "sched_priority": (0, 100),
     "workers": (0, 256),
+    "clientlogprefix6": (1, 128),
 }
 
 SOURCE_RANGES = {
