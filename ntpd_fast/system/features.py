@@ -11,7 +11,7 @@ FEATURES: Final[tuple[tuple[str, bool], ...]] = (
     ("RTC", False),
     ("PRIVDROP", True),
     ("SCFILTER", False),
-    ("SIGND", False),
+    ("SIGND", True),
     ("NTS", True),
     ("SECHASH", True),
     ("IPV6", True),
