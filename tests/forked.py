@@ -1,5 +1,6 @@
 """Run a piece of a test in a forked child, for what a process can do only once."""
 
+import gc
 import os
 import pickle
 import sys
@@ -14,6 +15,7 @@ def in_child(function: Callable[[], Any]) -> Any:
     pid = os.fork()
     if pid == 0:
         status = 1
+        gc.freeze()     # nothing of the parent's is finalised in the child
         try:
             os.close(read_end)
             data = pickle.dumps(function())

@@ -3,6 +3,7 @@
 Also the little that tests need to talk to it: one NTP request, chronyc on its socket, a look at its processes.
 """
 
+import gc
 import logging
 import os
 import select
@@ -136,6 +137,9 @@ class Daemon:
         if pid:
             return pid
         status = 1
+        # What the tests before this one have left in cycles must not be finalised here: sockets among it would close
+        # descriptors that by then belong to the daemon.
+        gc.freeze()
         try:
             os.chdir(self.directory)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
