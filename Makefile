@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test lint bench bench-quick sim accuracy clean
+.PHONY: deps build debug run test test-slow lint bench bench-quick sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -32,6 +32,10 @@ lint: build
 
 test: build
 	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/system tests/fuzz
+
+# What takes longer: millions of nonces, thousands of connections.
+test-slow: build
+	$(PY) -m pytest -m slow tests/unit tests/sim tests/interop tests/system tests/fuzz
 
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 15 minutes.
 bench: build

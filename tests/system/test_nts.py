@@ -13,7 +13,8 @@ from ntpd_fast._aead import Aead
 from ntpd_fast.client.ntske_client import KeExchange, KeKeys
 from tests.nts_packets import COOKIE, HEADER, UID, auth_field, cookies, field
 from tests.pki import Authority
-from tests.system.harness import children_of, is_running, open_to_others, status_of, wait_until
+from tests.processes import children_of, is_running, status_of, wait_until
+from tests.system.harness import open_to_others
 from tests.tls_peers import trusting
 
 SIV = 15
