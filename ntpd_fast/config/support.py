@@ -28,14 +28,14 @@ _NAMES = {
     Support.ACTIVE: """
         acquisitionport allow authselectmode bindacqaddress bindacqdevice bindaddress bindcmdaddress
         bindcmddevice binddevice broadcast clientloglimit clientlogprefix6 clockprecision cmdallow cmddeny
-        cmdgroup cmdport cmdratelimit combinelimit corrtimeratio deny driftfile dscp fallbackdrift keyfile
-        leapseclist leapsecmode leapsectz local lock_all logchange makestep manual maxchange maxclockerror
-        maxdistance maxdrift maxjitter maxntsconnections maxsamples maxslewrate maxstratum maxupdateskew
-        minsamples minsources minstratum nocerttimecheck noclientlog nosystemcert ntpsigndsocket ntsaeads
-        ntscachedir ntsdumpdir ntsntpserver ntsport ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert
-        ntsserverkey ntssharedkey ntstrustedcerts opencommands peer pidfile pool port ptpdomain ptpport
-        ratelimit refresh reselectdist rtcsync sched_priority server smoothtime sourcedir stratumweight tempcomp
-        user workers
+        cmdgroup cmdport cmdratelimit combinelimit corrtimeratio deny driftfile dscp dumpdir fallbackdrift
+        initstepslew keyfile leapseclist leapsecmode leapsectz local lock_all log logbanner logchange logdir
+        mailonchange makestep manual maxchange maxclockerror maxdistance maxdrift maxjitter maxntsconnections
+        maxsamples maxslewrate maxstratum maxupdateskew minsamples minsources minstratum nocerttimecheck
+        noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport
+        ntsprocesses ntsratelimit ntsrefresh ntsrotate ntsservercert ntsserverkey ntssharedkey ntstrustedcerts
+        opencommands peer pidfile pool port ptpdomain ptpport ratelimit refresh reselectdist rtcsync
+        sched_priority server smoothtime sourcedir stratumweight tempcomp user workers
     """,
     Support.INERT: """
         hwclockfile hwtimestamp hwtstimeout maxtxbuffers refclock rtcautotrim rtcdevice rtcfile rtconutc
@@ -43,9 +43,7 @@ _NAMES = {
     Support.LANGUAGE: """
         commandkey confdir dumponexit generatecommandkey include linux_freq_scale linux_hz
     """,
-    Support.REFUSED: """
-        dumpdir initstepslew log logbanner logdir mailonchange
-    """,
+    Support.REFUSED: "",
 }
 
 SUPPORT: Mapping[str, Support] = {

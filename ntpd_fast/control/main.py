@@ -8,23 +8,28 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final
 
 import uvloop
 
+from ntpd_fast.client.dumps import DumpDirectory, DumpReload, Dumps
+from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
 from ntpd_fast.clock.manual import Manual
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
 from ntpd_fast.clock.served import ServedReference
+from ntpd_fast.config.model import LogKind
 from ntpd_fast.control.associations import AssociationReader
 from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.keys import Keys
+from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.nts import NtsServerKeys, ke_drops, ke_hits, ke_options, ke_parts
 from ntpd_fast.control.ntsclient import NtsClient
@@ -48,6 +53,7 @@ from ntpd_fast.system import privileges
 from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function, reopen_file
+from ntpd_fast.system.mail import Mailer
 from ntpd_fast.system.timers import Scheduler
 
 log = logging.getLogger(__name__)
@@ -65,6 +71,8 @@ class Context:
     overseer: Overseer
     parts: contextlib.ExitStack
     exit_status: int = EXIT_END
+    mode_ended: Callable[[bool], None] | None = None
+    """Who is told, in place of the process's end, that a special mode is over, with a measurement or without."""
 
     def end(self, status: int) -> None:
         """Leave the event loop after this event; the process exits with `status`."""
@@ -88,12 +96,16 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         keys = Keys(setup.config.keyfile, setup.keys, tell)
         plane = start_data_plane(context, keys)
         nts = NtsClient(loop, setup.config, keys, family=setup.run.family)
-        clockwork = start_clockwork(context, keys, nts)
+        files = LogFiles(setup.config, tell)
+        parts.callback(files.close)
+        clockwork = start_clockwork(context, keys, nts, files)
         upstream = start_upstream(context, clockwork, plane)
+        dumps = start_dumps(context, clockwork, upstream)
         server_keys = start_nts_server(context, clockwork)
         serving = start_serving(context, clockwork, upstream)
         start_broadcasts(context, clockwork)
-        start_commands(context, clockwork, upstream, serving, plane, keys, nts, server_keys)
+        lifecycle = Commands(context, plane, keys, nts, server_keys, files, dumps)
+        start_commands(context, clockwork, upstream, serving, plane, lifecycle)
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
@@ -113,15 +125,25 @@ def handle_signals(context: Context) -> None:
 def begin(context: Context, clockwork: Clockwork, upstream: Upstream) -> None:
     """The first thing in the loop: everything is there, so ask the sources, and say that we are ready."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
-    upstream.start()
-    end_without_hope(context, clockwork)
-    context.overseer.ready()
+    mode = clockwork.reference.mode
 
+    def begin_normally() -> None:
+        upstream.start()
+        context.overseer.ready()
 
-def end_without_hope(context: Context, clockwork: Clockwork) -> None:
-    """A run for one measurement ends when no source can give it any more."""
-    if context.setup.run.mode is not ReferenceMode.NORMAL and clockwork.sources.is_hopeless():
-        clockwork.reference.fail_special_mode()
+    if mode is ReferenceMode.INITSTEPSLEW:
+        assert context.setup.config.initstepslew is not None
+        servers = context.setup.config.initstepslew.servers
+        initial = InitStepSlew(clockwork.sources, clockwork.reference, clockwork.scheduler, servers, begin_normally)
+        context.parts.callback(initial.close)
+        context.mode_ended = initial.finish
+        initial.start()
+        return
+    begin_normally()
+    if mode is not ReferenceMode.NORMAL:
+        watch = OneShot(clockwork.sources, clockwork.reference, clockwork.scheduler)
+        context.parts.callback(watch.close)
+        watch.start()
 
 
 def lock_memory() -> None:
@@ -145,7 +167,7 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     return plane
 
 
-def start_clockwork(context: Context, keys: Keys, nts: NtsClient) -> Clockwork:
+def start_clockwork(context: Context, keys: Keys, nts: NtsClient, files: LogFiles) -> Clockwork:
     """Clock, reference and sources; what they find is published to the workers."""
     setup = context.setup
     config, run, shared = setup.config, setup.run, setup.shared
@@ -154,40 +176,83 @@ def start_clockwork(context: Context, keys: Keys, nts: NtsClient) -> Clockwork:
         shared.publish_reference(ReferencePage(**{name: getattr(page, name) for name in _PAGE_FIELDS}))
 
     def mode_ended(measured: bool) -> None:
-        if run.mode is not ReferenceMode.INITSTEPSLEW:
+        if context.mode_ended is not None:
+            context.mode_ended(measured)
+        else:
             context.end(EXIT_END if measured else EXIT_FAILED)
 
     page = ServedReference(**shared.control.reference())
     # nothing was ever published where no mapping is; a control that ended well has left its state the same way
+    mode = starting_mode(config, run.mode, restarted=run.restarted)
     predecessor = page if page.map_raw_ns and run.mode is ReferenceMode.NORMAL else None
+    if predecessor is not None:
+        mode = run.mode     # the initial correction was made by the one that died
     if not run.control_clock:
         log.info("Disabled control of system clock")
     try:
         driver = choose_driver(config, controls_clock=run.control_clock, log=tell)
     except ClockDriverError as error:
         raise FatalError(str(error)) from error
-    clockwork: Clockwork = Clockwork(
+    hooks = SourcesHooks(added=nts.adopt)
+    files.attach(hooks)
+    clockwork = Clockwork(
         context.loop,
         config,
         driver,
         keys,
         log=tell,
         publish=publish,
-        outlets=Outlets(terminate=lambda: context.end(EXIT_FAILED), on_mode_end=mode_ended),
+        outlets=Outlets(
+            tracking_log=files.tracking,
+            mail=start_mail(context),
+            terminate=lambda: context.end(EXIT_FAILED),
+            on_mode_end=mode_ended,
+        ),
         facts=DaemonFacts(
             serving=bool(setup.plan.binds),
-            one_shot=run.mode is not ReferenceMode.NORMAL,
             net_corrections=config.ptpport != 0,
         ),
-        hooks=SourcesHooks(selected_once=lambda: end_without_hope(context, clockwork), added=nts.adopt),
+        hooks=hooks,
         authenticators=nts.authenticator,
-        options=ClockworkOptions(run.mode, run.restarted, predecessor),
+        options=ClockworkOptions(mode, run.restarted, predecessor, files.writer(LogKind.TEMPCOMP)),
     )
-    clockwork.sources.selector.quiet = run.mode is not ReferenceMode.NORMAL
     context.parts.callback(clockwork.close)
     nts.bind(clockwork.clock, clockwork.sources)
     context.parts.callback(nts.close)
     return clockwork
+
+
+def start_mail(context: Context) -> Callable[[float], None] | None:
+    """Mails about large changes of the clock, where they are wanted."""
+    wanted = context.setup.config.mailonchange
+    if wanted is None:
+        return None
+    mailer = Mailer(
+        context.loop, wanted.address, wanted.threshold_s, program=context.setup.run.program, log=tell
+    )
+    context.parts.callback(mailer.close)
+    return mailer.tell
+
+
+def start_dumps(context: Context, clockwork: Clockwork, upstream: Upstream) -> Callable[[], None]:
+    """Measurements that outlive the daemon, with `dumpdir`; what is returned saves them."""
+    config, sources = context.setup.config, clockwork.sources
+    if config.dumpdir is None:
+        return lambda: None
+    dumps = Dumps(DumpDirectory(config.dumpdir), tell)
+    reload = DumpReload(dumps, sources, wanted=context.setup.run.reload_dumps)
+    upstream.names.on_first_address = lambda source: reload.load(source.selectable)
+
+    def first_round_over() -> None:
+        reload.finish()
+
+    upstream.names.on_first_round = first_round_over
+
+    def save() -> None:
+        dumps.save(sources.selector.sources)
+
+    context.parts.callback(save)
+    return save
 
 
 def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> Upstream:
@@ -257,9 +322,7 @@ def start_commands(
     upstream: Upstream,
     serving: Serving,
     plane: DataPlane,
-    keys: Keys,
-    nts: NtsClient,
-    server_keys: NtsServerKeys | None,
+    lifecycle: "Commands",
 ) -> None:
     """The command protocol on its sockets, with every part that reports or can be commanded."""
     setup = context.setup
@@ -290,7 +353,7 @@ def start_commands(
         smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
         access=AccessBackend(setup.plan.access, "NTP", tell, access_changed),
         clients=statistics,
-        lifecycle=Commands(context, plane, keys, nts, server_keys),
+        lifecycle=lifecycle,
     )
     server = CommandServer(
         context.loop,
@@ -310,9 +373,13 @@ class Commands:
         context: Context,
         plane: DataPlane,
         keys: Keys,
-        nts: NtsClient | None = None,
-        server_keys: NtsServerKeys | None = None,
+        nts: NtsClient,
+        server_keys: NtsServerKeys | None,
+        files: LogFiles,
+        save_measurements: Callable[[], None],
     ) -> None:
+        self._files = files
+        self._save_measurements = save_measurements
         self._nts = nts
         self._server_keys = server_keys
         self._context = context
@@ -325,14 +392,15 @@ class Commands:
         self._context.loop.call_soon(self._context.end, EXIT_END)
 
     def dump(self) -> None:
-        """Write NTS keys and cookies; without `dumpdir` there are no measurements to write."""
-        if self._nts is not None:
-            self._nts.save()
+        """Write measurements, NTS keys and cookies, each where a directory is configured for it."""
+        self._save_measurements()
+        self._nts.save()
         if self._server_keys is not None:
             self._server_keys.save()
 
     def cycle_logs(self) -> None:
         """Follow log files that were rotated away."""
+        self._files.cycle()
         try:
             reopen_file()
         except OSError as error:

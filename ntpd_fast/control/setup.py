@@ -69,8 +69,9 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
     plan = make_plan(config, run, cpus=len(os.sched_getaffinity(0)))
     ntp_sockets = open_sockets(plan.binds, plan.workers, plan.socket_options, user, handed_over)
     nts = open_nts(config, plan.nts, handed_over)
-    if config.ntsdumpdir is not None:
-        make_state_directory(config.ntsdumpdir, user)
+    for directory in (config.ntsdumpdir, config.dumpdir, config.logdir):
+        if directory is not None:
+            make_state_directory(directory, user)
     handed_over.close_rest()
     # Sockets handed over decide how many workers there are.
     workers = ntp_sockets.workers
