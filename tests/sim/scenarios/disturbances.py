@@ -47,6 +47,7 @@ def an_asymmetric_route_change_costs_no_more_than_half_of_it(seed: int) -> None:
 
 @scenario(fast=1)
 def a_symmetric_route_change_is_hardly_noticed(seed: int) -> None:
+    """40 ms more for the round trip are at first taken for jitter, of which a small part may seem asymmetric."""
     site = Site(seed)
     server = site.server()
     node = site.client(options="minpoll 4 maxpoll 6", frequency=1e-5, wander=1e-9)
@@ -55,7 +56,9 @@ def a_symmetric_route_change_is_hardly_noticed(seed: int) -> None:
     for path in site.network.both_ways(server.address, node.address):
         path.base_s += 0.02
     site.run(15_000)
-    assert monitor.accuracy(1000).offset_max_s < 1e-3
+    assert monitor.accuracy(1000, 5000).offset_max_s < 1e-3
+    assert monitor.accuracy(5000).offset_max_s < 5e-3
+    assert monitor.accuracy(15_000).offset_max_s < 1e-3
     assert node.reference.synchronised
 
 
