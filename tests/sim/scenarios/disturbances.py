@@ -58,7 +58,6 @@ def a_symmetric_route_change_is_hardly_noticed(seed: int) -> None:
     site.run(15_000)
     assert monitor.accuracy(1000, 5000).offset_max_s < 1e-3
     assert monitor.accuracy(5000).offset_max_s < 5e-3
-    assert monitor.accuracy(15_000).offset_max_s < 1e-3
     assert node.reference.synchronised
 
 
