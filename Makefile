@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-slow lint bench bench-quick sim accuracy clean
+.PHONY: deps build debug run test test-slow lint rpm test-rpm bench bench-quick sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -36,6 +36,14 @@ test: build
 # What takes longer: millions of nonces, thousands of connections.
 test-slow: build
 	$(PY) -m pytest -m slow tests/unit tests/sim tests/interop tests/system tests/fuzz
+
+# The packages, into build/rpm/RPMS.
+rpm:
+	packaging/rpm/build.sh
+
+# The same, installed and run in a machine of their own with systemd. Needs root. About two minutes.
+test-rpm: build
+	$(PY) -m pytest tests/system/test_rpm.py
 
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 15 minutes.
 bench: build

@@ -17,10 +17,12 @@ if command -v apt-get >/dev/null; then
     # to build: the first line; the rest are the independent peers and tools of the tests
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         gcc make python3-dev python3-venv libc6-dev nettle-dev libgnutls28-dev libseccomp2 \
-        chrony ntpsec-ntpdate ntpsec-ntpdig busybox tshark iproute2 libcap2-bin strace procps openssl
+        chrony ntpsec-ntpdate ntpsec-ntpdig busybox tshark iproute2 libcap2-bin strace procps openssl \
+        rpm rpmlint systemd mandoc groff man-db
 elif command -v dnf >/dev/null; then
     dnf install -y gcc make python3-devel nettle-devel gnutls-devel libseccomp \
-        chrony wireshark-cli iproute strace procps-ng openssl
+        chrony wireshark-cli iproute strace procps-ng openssl \
+        rpm-build rpmlint systemd mandoc groff
 else
     echo "neither apt-get nor dnf found; packaging/preflight.py lists what the build needs" >&2
     exit 1

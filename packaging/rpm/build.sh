@@ -1,0 +1,35 @@
+#!/bin/sh
+# Build the RPMs of the tree as it stands into build/rpm/RPMS: packaging/rpm/build.sh [rpmbuild options].
+# Gathers the sources first; the wheels that come along are fetched once for each list of them.
+set -eu
+# what is built is the tree that is packed, with the Python of the package
+unset PYTHONPATH PYTHONHOME
+cd "$(dirname "$0")/../.."
+spec=packaging/rpm/ntpd-fast.spec
+top=$PWD/build/rpm
+python=${RPM_PYTHON:-/usr/bin/python3}
+version=$(sed -n 's/^Version: *//p' $spec)
+
+for tool in rpmbuild tar "$python"; do
+    command -v "$tool" >/dev/null || {
+        echo "$tool is missing; 'make deps' installs what building the package needs" >&2
+        exit 1
+    }
+done
+mkdir -p "$top/SOURCES" "$top/wheels"
+git ls-files -z | xargs -0 ls -d 2>/dev/null |
+    tar -czf "$top/SOURCES/ntpd-fast-$version.tar.gz" --transform "s,^,ntpd-fast-$version/," -T -
+
+stamp=$top/wheels/$("$python" -c 'import platform; print(platform.python_version(), platform.machine(), sep="-")').txt
+if ! cmp -s packaging/rpm/bundled.txt "$stamp"; then
+    rm -rf "$top/bundled"
+    "$python" -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir "$top/bundled" \
+        -r packaging/rpm/bundled.txt
+    cp packaging/rpm/bundled.txt "$stamp"
+fi
+tar -cf "$top/SOURCES/ntpd-fast-bundled-$version.tar" --owner=0 --group=0 -C "$top" bundled
+
+# Away from Fedora the names of the build requirements are other ones: packaging/deps.sh knows them.
+[ -e /etc/redhat-release ] && nodeps= || nodeps=--nodeps
+rm -rf "$top/RPMS"
+exec rpmbuild -bb $nodeps --define "_topdir $top" "$@" $spec
