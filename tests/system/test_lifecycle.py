@@ -1,5 +1,6 @@
 """Start, signals, processes, end: the daemon as a whole."""
 
+import fcntl
 import os
 import pwd
 import re
@@ -223,7 +224,7 @@ def test_sockets_handed_over(make_daemon, count):
     # what a service manager does between fork and exec
     script = "import os,sys; [os.dup2(int(fd), 3 + i) for i, fd in enumerate(sys.argv[1].split(','))]; "
     script += "os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
-    numbers = [os.dup2(opened.fileno(), 200 + index) for index, opened in enumerate(given)]
+    numbers = [fcntl.fcntl(opened.fileno(), fcntl.F_DUPFD, 200) for opened in given]
     daemon.launcher = [sys.executable, "-c", script, ",".join(map(str, numbers)), *PROGRAM]
     daemon.environment["LISTEN_FDS"] = str(count)
     daemon.start(pass_fds=tuple(numbers))
