@@ -39,22 +39,24 @@ class CpuTime:
 
 
 @contextmanager
-def priority(nice: int) -> Iterator[None]:
+def priority(nice: int, autogroup: Path = Path("/proc/self/autogroup")) -> Iterator[None]:
     """Run at this priority (−20 to 0), and what is started meanwhile too; PermissionError without the right to.
 
     Where the scheduler groups processes by session, niceness counts only within the group, so the group's is set too.
+    A process that belongs to no session's group (one that a container's start made without `setsid`) reads an empty
+    file there, and has nothing but its own niceness.
     """
-    group = Path("/proc/self/autogroup")
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    group_before = group.read_text().split()[-1] if group.exists() else ""
+    # "/autogroup-559 nice 0", or nothing
+    group_before = (autogroup.read_text().split() or [""])[-1] if autogroup.exists() else ""
     try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
         if group_before and nice != int(group_before):
-            group.write_text(str(nice))
+            autogroup.write_text(str(nice))
         yield
     finally:
         if group_before and nice != int(group_before):
-            group.write_text(group_before)
+            autogroup.write_text(group_before)
         os.setpriority(os.PRIO_PROCESS, 0, before)
 
 

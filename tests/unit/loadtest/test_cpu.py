@@ -76,3 +76,14 @@ def test_priority_lasts_as_long_as_the_block() -> None:
             pass
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
     assert not before or group.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_a_process_without_a_group_has_only_its_own_priority(tmp_path: Path, text: str) -> None:
+    """A process that never was in a session of its own reads an empty file; to write there would be an error."""
+    group = tmp_path / "autogroup"
+    group.write_text(text)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with cpu.priority(own, group):
+        assert group.read_text() == text
+    assert group.read_text() == text
