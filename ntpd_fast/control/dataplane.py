@@ -7,7 +7,7 @@ where the workers write them. Nothing here waits for a worker.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -20,6 +20,7 @@ from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.clientlog import ClientReports, ResetState
 from ntpd_fast.server.shared import Shared
+from ntpd_fast.system.messages import Log, Severity
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -29,6 +30,12 @@ _PEERS_MAGIC = 0x53524550
 _PEER_ROW = struct.Struct("=16sIHH")
 _PEER_SYMMETRIC = 1
 _NEVER = 0xFFFFFFFF
+
+# A table that has to wait for workers is tried again so often.
+RETRY_S = 0.02
+# Longer than the supervisor lets a worker stand still: when it goes on, somebody should know.
+LONG_WAIT_S = 10.0
+TRIES_BEFORE_WARNING = round(LONG_WAIT_S / RETRY_S)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,28 +60,64 @@ def peer_table(rows: Iterable[PeerRow]) -> bytes:
 
 
 class DataPlane:
-    """What control publishes to the workers. One object for the life of the control process."""
+    """What control publishes to the workers. One object for the life of the control process.
 
-    def __init__(self, shared: Shared) -> None:
+    A table has room for a few versions. When a worker still reads the oldest of them, the new one waits, and the newest
+    that waits is what is written as soon as the worker has moved on: a fraction of a second, or the time until the
+    supervisor has replaced a worker that stands still. `call_later(delay_s, callback)` is the event loop's.
+    """
+
+    def __init__(self, shared: Shared, call_later: Callable[[float, Callable[[], None]], object], log: Log) -> None:
         self._shared = shared
+        self._call_later = call_later
+        self._log = log
+        self._waiting: dict[str, bytes] = {}
+        self._tries = 0
+        self.deferred = 0
+        """How often a table had to wait for workers."""
 
     def publish_access(self, table: AccessTable) -> None:
-        """New access rules; every worker takes them up with its next batch."""
-        self._shared.write_table("access", table.compile())
+        """New access rules; every worker takes them up with its next batch. AccessTableFull when they do not fit."""
+        self._publish("access", table.compile(self._shared.control.table_capacity("access")))
 
     def publish_keys(self, keys: list[tuple[int, str, bytes]]) -> None:
         """New symmetric keys: (id, type, key) each; KeyTableFull when they are too many."""
-        room = self._shared.control.table_capacity("keys")
-        self._shared.write_table("keys", build_key_table(keys, room))
+        self._publish("keys", build_key_table(keys, self._shared.control.table_capacity("keys")))
 
     def publish_peers(self, rows: Iterable[PeerRow]) -> None:
         """The associations whose packets workers hand to control."""
-        self._shared.write_table("peers", peer_table(rows))
+        self._publish("peers", peer_table(rows))
 
     def publish_serving(self, *, net_correction: bool, signd: bool, limit: RatelimitOptions | None) -> None:
         """Options of answering."""
         row = None if limit is None else (limit.interval, limit.burst, limit.leak, limit.kod)
-        self._shared.write_table("serving", serving_table(net_correction, signd, row))
+        self._publish("serving", serving_table(net_correction, signd, row))
+
+    def _publish(self, name: str, data: bytes) -> None:
+        if name not in self._waiting and self._written(name, data):
+            return
+        self.deferred += 1
+        if not self._waiting:
+            self._tries = 0
+            self._call_later(RETRY_S, self._retry)
+        self._waiting[name] = data
+
+    def _written(self, name: str, data: bytes) -> bool:
+        try:
+            self._shared.write_table(name, data)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _retry(self) -> None:
+        self._waiting = {name: data for name, data in self._waiting.items() if not self._written(name, data)}
+        if not self._waiting:
+            return
+        self._tries += 1
+        if self._tries == TRIES_BEFORE_WARNING:
+            names = ", ".join(sorted(self._waiting))
+            self._log(Severity.WARNING, f"Workers have not taken up new tables for {LONG_WAIT_S:.0f} s : {names}")
+        self._call_later(RETRY_S, self._retry)
 
 
 class ClientAccounts:

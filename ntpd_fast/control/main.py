@@ -15,6 +15,7 @@ from typing import Final
 
 import uvloop
 
+from ntpd_fast._auth import KeyTableFull
 from ntpd_fast.client.dumps import DumpDirectory, DumpReload, Dumps
 from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
@@ -28,10 +29,11 @@ from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
+from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.manualinput import ManualBackend
-from ntpd_fast.control.nts import NtsServerKeys, ke_drops, ke_hits, ke_options, ke_parts
+from ntpd_fast.control.nts import NtsServerKeys, ke_counters, ke_drops, ke_hits, ke_options, ke_parts
 from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
@@ -41,7 +43,8 @@ from ntpd_fast.control.signing import Signer
 from ntpd_fast.control.sourcereports import SourceBackend
 from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.control.upstream import Upstream
-from ntpd_fast.monitor.backend import Backends
+from ntpd_fast.monitor.backend import Backends, CommandFailed
+from ntpd_fast.monitor.codec.commands import Status
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
@@ -157,13 +160,16 @@ def lock_memory() -> None:
 def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     """The tables that workers need to answer."""
     config = context.setup.config
-    plane = DataPlane(context.setup.shared)
+    plane = DataPlane(context.setup.shared, context.loop.call_later, tell)
     plane.publish_access(context.setup.plan.access)
     plane.publish_serving(
         net_correction=config.ptpport != 0, signd=config.ntpsigndsocket is not None, limit=config.ratelimit
     )
     plane.publish_peers([])
-    plane.publish_keys(keys.rows())
+    try:
+        plane.publish_keys(keys.rows())
+    except KeyTableFull as error:
+        raise FatalError(f"Could not use {config.keyfile} : {error}") from error
     return plane
 
 
@@ -340,6 +346,7 @@ def start_commands(
         serving.follow(table)
 
     sources = SourceBackend(clockwork.sources, upstream.names, era_start_s(), tell)
+    faults = FaultReport(setup.shared, plane, partial(ke_counters, setup.shared))
     backends = Backends(
         tracking=clock_backend,
         statistics=statistics,
@@ -354,13 +361,11 @@ def start_commands(
         access=AccessBackend(setup.plan.access, "NTP", tell, access_changed),
         clients=statistics,
         lifecycle=lifecycle,
+        faults=faults,
     )
-    server = CommandServer(
-        context.loop,
-        Dispatcher(backends, open_commands(config.opencommands)),
-        setup.command_sockets,
-        clock.cooked_ns,
-    )
+    dispatcher = Dispatcher(backends, open_commands(config.opencommands))
+    server = CommandServer(context.loop, dispatcher, setup.command_sockets, clock.cooked_ns)
+    faults.commands, faults.sockets = dispatcher.outcomes, server.faults
     server.start()
     context.parts.callback(server.stop)
 
@@ -407,11 +412,15 @@ class Commands:
             log.error("Could not open %s : %s", error.filename, error.strerror)
 
     def rekey(self) -> None:
-        """Read the key files again."""
+        """Read the key files again; CommandFailed(FAILED) when there are more keys than clients can be checked with."""
         self._keys.reload()
-        self._plane.publish_keys(self._keys.rows())
         if self._server_keys is not None:
             self._server_keys.rekey()
+        try:
+            self._plane.publish_keys(self._keys.rows())
+        except KeyTableFull as error:
+            log.error("Clients are checked with the keys of before : %s", error)
+            raise CommandFailed(Status.FAILED) from None
 
 
 def start_timeout(context: Context, clockwork: Clockwork) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -160,13 +161,18 @@ class NtsServerKeys:
 
 def ke_hits(shared: Shared) -> int:
     """Connections of clients that are allowed, over all processes."""
-    return sum(counters["accepted"] + counters["refused_rate"] for counters in _all_counters(shared))
+    counters = ke_counters(shared)
+    return counters["accepted"] + counters["refused_rate"]
 
 
 def ke_drops(shared: Shared) -> int:
     """Connections that `ntsratelimit` refused."""
-    return sum(counters["refused_rate"] for counters in _all_counters(shared))
+    return ke_counters(shared)["refused_rate"]
 
 
-def _all_counters(shared: Shared) -> list[dict[str, int]]:
-    return [KeCounters(shared.ke(index).counters()).read() for index in range(shared.ke_parts)]
+def ke_counters(shared: Shared) -> Counter[str]:
+    """Every counter of key exchange, over all processes."""
+    total: Counter[str] = Counter()
+    for index in range(shared.ke_parts):
+        total.update(KeCounters(shared.ke(index).counters()).read())
+    return total

@@ -79,11 +79,14 @@ class AccessBackend:
         self._changed = changed
 
     def set_rule(self, rule: AccessRule) -> None:
-        """Add a rule; CommandFailed(BAD_SUBNET) when the table has no room for it."""
+        """Add a rule. CommandFailed: BAD_SUBNET for an impossible one, FAILED when there is no room for it."""
         try:
             self.table.set_rule(rule)
-        except (AccessTableFull, ValueError):
+        except ValueError:
             raise CommandFailed(Status.BAD_SUBNET) from None
+        except AccessTableFull as error:
+            self._log(Severity.ERROR, f"Could not change {self._service} access : {error}")
+            raise CommandFailed(Status.FAILED) from None
         what = "any address" if rule.address is None else f"{rule.address}/{rule.prefix_len}"
         verb = "Allowed" if rule.allow else "Denied"
         everything = "all " if rule.all else ""

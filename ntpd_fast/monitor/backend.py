@@ -18,6 +18,7 @@ from .codec.replies import (
     Activity,
     AuthData,
     ClientAccesses,
+    Faults,
     ManualSample,
     ManualTimestamp,
     NtpData,
@@ -65,6 +66,10 @@ class TrackingReports(Protocol):
 
 class ServerStatistics(Protocol):
     def server_stats(self) -> ServerStats: ...
+
+
+class FaultReports(Protocol):
+    def faults(self) -> Faults: ...
 
 
 class SourceReports(Protocol):
@@ -256,4 +261,5 @@ class Backends:
     rtc: RtcControl | None = None
     access: AccessControl | None = None
     clients: ClientReports | None = None
+    faults: FaultReports | None = None
     lifecycle: Lifecycle | None = None

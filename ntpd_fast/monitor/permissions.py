@@ -29,7 +29,7 @@ _COMMANDS: dict[OpenCommand, frozenset[Number]] = {
     OpenCommand.NTPDATA: frozenset({Number.NTP_DATA, Number.N_SOURCES}),
     OpenCommand.RTCDATA: frozenset({Number.RTCREPORT}),
     OpenCommand.SELECTDATA: frozenset({Number.SELECT_DATA, Number.N_SOURCES}),
-    OpenCommand.SERVERSTATS: frozenset({Number.SERVER_STATS}),
+    OpenCommand.SERVERSTATS: frozenset({Number.SERVER_STATS, Number.FAULTS}),
     OpenCommand.SMOOTHING: frozenset({Number.SMOOTHING}),
     OpenCommand.SOURCENAME: frozenset({Number.NTP_SOURCE_NAME}),
     OpenCommand.SOURCES: frozenset({Number.SOURCE_DATA, Number.N_SOURCES}),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import time
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
@@ -277,24 +276,20 @@ class Shared:
         rows = [worker.counters() for worker in self._workers]
         return [sum(row[slot] for row in rows) for slot in range(32)]
 
+    def worker_starts(self) -> int:
+        """How often a worker was started, all workers together."""
+        return sum(worker.generation for worker in self._workers)
+
     def publish_reference(self, page: ReferencePage) -> None:
         """Give workers new inputs; only control may."""
         self.control.publish(page)
 
-    def write_table(self, name: str, data: bytes, *, patience_s: float = 0.5) -> int:
-        """Write the next version of a table once no running worker reads the copy it replaces.
+    def write_table(self, name: str, data: bytes) -> int:
+        """Write the next version of a table, unless a running worker still reads the copy it replaces.
 
-        A worker moves on at its next turn (a fraction of a second when idle). Raises BlockingIOError when one does
-        not within `patience_s`.
+        Never waits: BlockingIOError then. A worker moves on at its next turn (a fraction of a second when idle).
         """
-        deadline = time.monotonic() + patience_s
-        while True:
-            # Our own part reads tables in its turns only, never while we are here: waiting for it would not end.
-            others = (worker for index, worker in enumerate(self._workers) if index != self._own_part)
-            used = [version for worker in others if (version := worker.used_version(name)) is not None]
-            try:
-                return self.control.write_table(name, data, used)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.002)
+        # Our own part reads tables in its turns only, never while we are here.
+        others = (worker for index, worker in enumerate(self._workers) if index != self._own_part)
+        used = [version for worker in others if (version := worker.used_version(name)) is not None]
+        return self.control.write_table(name, data, used)

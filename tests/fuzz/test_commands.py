@@ -44,7 +44,7 @@ def mutate(wire: bytes, rng: random.Random) -> bytes:
         if data:
             data[rng.randrange(min(len(data), 80))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
     if rng.random() < 0.4 and len(data) >= 6:
-        data[4:6] = rng.randrange(80).to_bytes(2, "big")
+        data[4:6] = rng.choice((*range(80), 0x4E01)).to_bytes(2, "big")
     if rng.random() < 0.3:
         del data[rng.randrange(len(data) + 1) :]
     if rng.random() < 0.3:
@@ -76,7 +76,7 @@ def test_mutated_requests_get_at_most_an_answer_of_their_length_and_change_only_
 
 
 def test_every_number_over_the_network_with_every_length():
-    for number in (*range(90), 255, 256, 65535):
+    for number in (*range(90), 255, 256, *range(0x4E00, 0x4E04), 65535):
         part = CountingPart()
         dispatcher = Dispatcher(full_backends(part), open_commands(set(OpenCommand)))
         for length in (*range(0, 560, 7), 860, 861):

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Row] = {
     "doffset": _plain("real", Number.DOFFSET2, "Invalid value"),
     "dump": _plain("simple", Number.DUMP),
     "exit": Row("local:leave"),
+    "faults": Row("reports.server:faults", plain=False, extension=True),
     "help": Row("help:print_help", plain=False),
     "keygen": Row("keygen:keygen", plain=False),
     "local": _plain("local"),

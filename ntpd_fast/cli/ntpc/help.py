@@ -123,6 +123,7 @@ OWN_HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
                 "clients --top <n> [--by rate|drops|hits] [--prefix <subnet>]",
                 "The busiest clients, of all or of a subnet",
             ),
+            ("faults", "Count what was dropped or failed, by reason"),
             ("top [--by rate|drops|hits] [--interval <s>]", "Watch clients and server in the terminal"),
             ("watch [--interval <s>] [--count <n>] <report>", "Print a report again and again"),
         ),

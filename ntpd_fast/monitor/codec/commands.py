@@ -19,7 +19,7 @@ REQUEST_LENGTH_MAX = 860
 
 
 class Number(IntEnum):
-    """The commands by name, numbers missing here were used once and are answered as unknown."""
+    """The commands by name; numbers missing here were used once and are answered as unknown."""
 
     ONLINE = 1
     OFFLINE = 2
@@ -82,6 +82,8 @@ class Number(IntEnum):
     MODIFY_SELECTOPTS = 72
     MODIFY_OFFSET = 73
     LOCAL3 = 74
+    # Ours: "N" in the high byte, far from where the protocol's own numbers will ever be.
+    FAULTS = 0x4E01
 
 
 class Status(IntEnum):
@@ -164,6 +166,7 @@ REPLIES: dict[int, Reply] = {
         Reply(24, rep.ServerStats3, narrow=_narrow_server_stats),
         Reply(25, rep.ServerStats, reserved=32),
         Reply(26, rep.NtpData, reserved=16),
+        Reply(0x4E01, rep.Faults),
     )
 }
 
@@ -262,5 +265,6 @@ COMMANDS: dict[int, Command] = {
         Command(Number.MODIFY_SELECTOPTS, req.ModifySelectOpts, _MODIFY),
         Command(Number.MODIFY_OFFSET, req.ModifyOffset, _MODIFY),
         Command(Number.LOCAL3, req.Local3, _MODIFY),
+        Command(Number.FAULTS, req.Nothing, _LOCAL, _replies(0x4E01)),
     )
 }

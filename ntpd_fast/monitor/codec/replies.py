@@ -367,3 +367,62 @@ class ServerStats(NamedTuple):
     ntp_kernel_tx_timestamps: U64 = 0
     ntp_hw_rx_timestamps: U64 = 0
     ntp_hw_tx_timestamps: U64 = 0
+
+
+class Faults(NamedTuple):
+    """0x4E01 FAULTS, our own: what went unanswered or wrong, and why. Counters since the daemon's start; those of the
+    command protocol since the start of the control process. A later version may append fields in a reply of its own.
+    """
+
+    ntp_bad_length: U64 = 0
+    """Requests that were not answered, by the first reason found; so up to `ntp_no_entropy`."""
+    ntp_bad_version: U64 = 0
+    ntp_bad_format: U64 = 0
+    ntp_not_allowed: U64 = 0
+    ntp_bad_mode: U64 = 0
+    ntp_rate_limited: U64 = 0
+    ntp_bad_authentication: U64 = 0
+    ntp_too_short_for_answer: U64 = 0
+    """The answer would have been longer than the request."""
+    ntp_waited_too_long: U64 = 0
+    """In the receive buffer: the answer would have been useless."""
+    ntp_clock_stepping: U64 = 0
+    ntp_no_entropy: U64 = 0
+    ntp_kod_rate: U64 = 0
+    """Answered, but with "Kiss-o'-Death" RATE; the next with an NTS NAK."""
+    ntp_nts_nak: U64 = 0
+    ntp_receive_buffer_full: U64 = 0
+    """Datagrams the kernel dropped because a worker did not fetch them in time."""
+    ntp_receive_errors: U64 = 0
+    ntp_send_errors: U64 = 0
+    """Answers the kernel did not take."""
+    ntp_control_queue_full: U64 = 0
+    """Packets of our own associations that control had no room for; the next of Samba's signing daemon."""
+    ntp_signing_queue_full: U64 = 0
+    tx_stamps_unmatched: U64 = 0
+    """Transmit timestamps that belonged to no saved answer; the next were outside the accepted range."""
+    tx_stamps_rejected: U64 = 0
+    nke_failed: U64 = 0
+    """Key exchanges that did not end with keys."""
+    nke_not_allowed: U64 = 0
+    nke_rate_limited: U64 = 0
+    nke_too_many: U64 = 0
+    """Connections over `maxntsconnections`."""
+    nke_out_of_resources: U64 = 0
+    """Times that descriptors or memory ran out."""
+    cmd_refused: U64 = 0
+    """Commands answered with an error status."""
+    cmd_not_allowed: U64 = 0
+    """Commands dropped, by reason; so up to `cmd_bad_version`."""
+    cmd_bad_length: U64 = 0
+    cmd_bad_form: U64 = 0
+    cmd_rate_limited: U64 = 0
+    cmd_bad_version: U64 = 0
+    cmd_no_return_address: U64 = 0
+    """From a Unix socket without a name."""
+    cmd_receive_errors: U64 = 0
+    cmd_send_errors: U64 = 0
+    tables_deferred: U64 = 0
+    """Times that a change waited for workers to let go of an older version."""
+    worker_starts: U64 = 0
+    """Worker processes started: one for each worker at first, then one for each that died or was replaced."""

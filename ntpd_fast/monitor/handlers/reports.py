@@ -1,6 +1,6 @@
 """Reports: clock, sources, server statistics, clients."""
 
-from ..backend import ClientReports, CommandFailed, ServerStatistics, SourceReports, TrackingReports
+from ..backend import ClientReports, CommandFailed, FaultReports, ServerStatistics, SourceReports, TrackingReports
 from ..codec import replies as rep
 from ..codec import requests as req
 from ..codec.commands import Number, Status
@@ -62,6 +62,10 @@ def _clients(backend: ClientReports, request: req.ClientAccesses) -> rep.ClientA
     )
 
 
+def _faults(backend: FaultReports, _: req.Nothing) -> rep.Faults:
+    return backend.faults()
+
+
 def _no_sources(_: req.Nothing) -> rep.SourceCount:
     return rep.SourceCount(0)
 
@@ -86,4 +90,5 @@ ROWS = (
     Row(Number.AUTH_DATA, "sources", _auth_data, Status.NO_SUCH_SOURCE),
     Row(Number.NTP_SOURCE_NAME, "sources", _source_name, Status.NO_SUCH_SOURCE),
     Row(Number.CLIENT_ACCESSES_BY_INDEX3, "clients", _clients, Status.INACTIVE, _resets),
+    Row(Number.FAULTS, "faults", _faults, Status.INVALID),
 )

@@ -172,9 +172,9 @@ def test_a_process_that_answers_itself_does_not_wait_for_itself() -> None:
         shared.write_table("access", b"x")
     shared._workers = [Reading()]  # type: ignore[list-item]
     with pytest.raises(BlockingIOError):
-        shared.write_table("access", b"y", patience_s=0.0)
+        shared.write_table("access", b"y")
     shared._own_part = 0
-    assert shared.write_table("access", b"y", patience_s=0.0) == 4
+    assert shared.write_table("access", b"y") == 4
 
 
 def test_the_number_of_workers_is_bounded() -> None:

@@ -118,6 +118,9 @@ class CountingPart:
     def server_stats(self) -> rep.ServerStats:
         return rep.ServerStats(2**64 - 1, 2**40)
 
+    def faults(self) -> rep.Faults:
+        return rep.Faults()
+
     def source_count(self) -> int:
         return 3
 

@@ -243,6 +243,7 @@ def test_a_daemon_without_optional_parts_answers_everything(number):
         Number.TRACKING: Status.SUCCESS,
         Number.ACCHECK: Status.ACCESS_DENIED,
         Number.ONLINE: Status.NO_SUCH_SOURCE,
+        Number.FAULTS: Status.INVALID,
     }
     if number in expected:
         assert status(reply) == expected[number]

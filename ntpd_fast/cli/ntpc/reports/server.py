@@ -1,4 +1,4 @@
-"""`serverstats`, `activity`, `smoothing` and `rtcdata`."""
+"""`serverstats`, `activity`, `smoothing`, `rtcdata`, and our own `faults`."""
 
 from ntpd_fast.monitor.codec import replies as rep
 from ntpd_fast.monitor.codec.commands import Number
@@ -96,6 +96,51 @@ RTCDATA = Report(
 )
 
 
+# Line of the report, field of the reply, name in JSON.
+_FAULTS = (
+    ("NTP: malformed length", "ntp_bad_length", "ntp_bad_length"),
+    ("NTP: unknown version", "ntp_bad_version", "ntp_bad_version"),
+    ("NTP: malformed fields", "ntp_bad_format", "ntp_bad_format"),
+    ("NTP: not allowed", "ntp_not_allowed", "ntp_not_allowed"),
+    ("NTP: mode not answered", "ntp_bad_mode", "ntp_bad_mode"),
+    ("NTP: over rate limit", "ntp_rate_limited", "ntp_rate_limited"),
+    ("NTP: bad authentication", "ntp_bad_authentication", "ntp_bad_authentication"),
+    ("NTP: too short for answer", "ntp_too_short_for_answer", "ntp_too_short_for_answer"),
+    ("NTP: waited too long", "ntp_waited_too_long", "ntp_waited_too_long"),
+    ("NTP: clock was stepped", "ntp_clock_stepping", "ntp_clock_stepping"),
+    ("NTP: no random numbers", "ntp_no_entropy", "ntp_no_entropy"),
+    ("NTP: answered KoD RATE", "ntp_kod_rate", "ntp_answered_kod_rate"),
+    ("NTP: answered NTS NAK", "ntp_nts_nak", "ntp_answered_nts_nak"),
+    ("NTP: receive buffer full", "ntp_receive_buffer_full", "ntp_receive_buffer_full"),
+    ("NTP: receive errors", "ntp_receive_errors", "ntp_receive_errors"),
+    ("NTP: send errors", "ntp_send_errors", "ntp_send_errors"),
+    ("NTP: control was busy", "ntp_control_queue_full", "ntp_control_queue_full"),
+    ("NTP: signing was busy", "ntp_signing_queue_full", "ntp_signing_queue_full"),
+    ("TX timestamps unmatched", "tx_stamps_unmatched", "tx_timestamps_unmatched"),
+    ("TX timestamps rejected", "tx_stamps_rejected", "tx_timestamps_rejected"),
+    ("NTS-KE: failed", "nke_failed", "nts_ke_failed"),
+    ("NTS-KE: not allowed", "nke_not_allowed", "nts_ke_not_allowed"),
+    ("NTS-KE: over rate limit", "nke_rate_limited", "nts_ke_rate_limited"),
+    ("NTS-KE: too many", "nke_too_many", "nts_ke_too_many"),
+    ("NTS-KE: out of resources", "nke_out_of_resources", "nts_ke_out_of_resources"),
+    ("Commands: refused", "cmd_refused", "command_refused"),
+    ("Commands: not allowed", "cmd_not_allowed", "command_not_allowed"),
+    ("Commands: malformed length", "cmd_bad_length", "command_bad_length"),
+    ("Commands: malformed", "cmd_bad_form", "command_bad_form"),
+    ("Commands: over rate limit", "cmd_rate_limited", "command_rate_limited"),
+    ("Commands: old version", "cmd_bad_version", "command_bad_version"),
+    ("Commands: nameless socket", "cmd_no_return_address", "command_no_return_address"),
+    ("Commands: receive errors", "cmd_receive_errors", "command_receive_errors"),
+    ("Commands: send errors", "cmd_send_errors", "command_send_errors"),
+    ("Tables deferred", "tables_deferred", "tables_deferred"),
+    ("Worker starts", "worker_starts", "worker_starts"),
+)
+FAULTS = Report(
+    Template("\n".join(f"{label:<27}: {{%u}}" for label, _, _ in _FAULTS)),
+    [(name, lambda r, field=field: getattr(r, field)) for _, field, name in _FAULTS],  # type: ignore[misc]
+)
+
+
 def serverstats(session: Session, rest: str) -> None:
     stats = session.report(Number.SERVER_STATS, (rep.ServerStats, rep.ServerStats3))
     count = len(_COUNTERS) if isinstance(stats, rep.ServerStats) else _COUNTERS_3
@@ -118,3 +163,8 @@ def smoothing(session: Session, rest: str) -> None:
 def rtcdata(session: Session, rest: str) -> None:
     report = session.report(Number.RTCREPORT, rep.RtcData)
     session.output.row(RTCDATA, report, report)
+
+
+def faults(session: Session, rest: str) -> None:
+    report = session.report(Number.FAULTS, rep.Faults)
+    session.output.row(FAULTS, report, report)

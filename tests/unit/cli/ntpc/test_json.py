@@ -24,6 +24,7 @@ REPORTS = {
     "ntpdata": ntpdata.NTPDATA,
     "clients": clients.CLIENTS,
     "serverstats": server.counter_report(17),
+    "faults": server.FAULTS,
     "activity": server.ACTIVITY,
     "smoothing": server.SMOOTHING,
     "rtcdata": server.RTCDATA,
