@@ -605,6 +605,12 @@ cdef class ClientLogWriter:
             raise ValueError("no such service")
         clientlog_set_limit(&self._log, service, True, interval, burst, leak, kod)
 
+    def clear_limit(self, int service) -> None:
+        """Limit a service (as in `set_limit`) no more."""
+        if not 0 <= service < SERVICES:
+            raise ValueError("no such service")
+        clientlog_set_limit(&self._log, service, False, 0, 1, 1, 0)
+
     def set_reset(self, uint64_t state, uint32_t base=0) -> None:
         """Take over control's reset state; `base` is the number of records in the shards before."""
         clientlog_set_reset(&self._log, state, base)

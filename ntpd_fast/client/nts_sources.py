@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from ntpd_fast.client import ntsdump
@@ -84,6 +85,13 @@ class NtsSources:
     def bind(self, sources: AddressTable) -> None:
         """Name the set of sources; before they are started."""
         self._sources = sources
+
+    def follow(self, config: Config) -> None:
+        """Take `ntsaeads`, `ntsrefresh` and `ntsdumpdir` of another configuration; sources keep keys and cookies."""
+        self._config = config
+        self._directory = config.ntsdumpdir
+        for host in self._hosts.values():
+            host.auth.options = replace(host.auth.options, algorithms=config.ntsaeads, refresh_s=config.ntsrefresh_s)
 
     def authenticator(self, config: SourceConfig) -> Authenticator:
         """The authenticator of a source; NTS beats a key, and is not for peers."""

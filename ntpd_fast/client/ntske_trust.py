@@ -41,6 +41,13 @@ class TrustStore:
         self._monotonic_s = monotonic_s
         self._loaded: dict[int, tuple[_Fingerprint, float, Credentials]] = {}
 
+    def follow(self, trusted: Sequence[TrustedCerts], *, system: bool) -> None:
+        """Trust these from the next key exchange on; arguments as of the constructor."""
+        self._trusted = tuple(trusted)
+        if system != self._system:
+            self._system = system
+            self._loaded.clear()
+
     def credentials(self, certset: int) -> Credentials:
         """What is trusted under a set. TlsError when the library cannot be used or nothing at all is trusted.
 

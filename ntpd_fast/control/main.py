@@ -33,7 +33,7 @@ from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.manualinput import ManualBackend
-from ntpd_fast.control.nts import NtsServerKeys, ke_counters, ke_drops, ke_hits, ke_options, ke_parts
+from ntpd_fast.control.nts import NtsServerKeys, exchange_follows, exchange_here, ke_counters, ke_drops, ke_hits
 from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
@@ -49,7 +49,6 @@ from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.access import AccessTable
-from ntpd_fast.server.ntske_process import NtsKe, raise_descriptor_limit
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
 from ntpd_fast.system import privileges
@@ -312,11 +311,10 @@ def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | 
     keys = NtsServerKeys(setup.config, setup.shared, clockwork.scheduler, lambda: clock.cooked_ns() / 1e9)
     context.parts.callback(keys.close)
     if setup.ke_processes == 0:
-        raise_descriptor_limit(setup.config.maxntsconnections, tell)
-        ntske = NtsKe(context.loop, ke_options(setup.config), ke_parts(setup.config, setup.nts, setup.shared, 0), tell)
-        ntske.start()
+        ntske = exchange_here(context.loop, setup.config, setup.nts, setup.shared)
         context.parts.callback(ntske.stop)
         keys.reload_certificates = ntske.reload_certificates
+        keys.exchange_follow = partial(exchange_follows, ntske, setup.nts)
     else:
         keys.reload_certificates = context.overseer.reload_certificates
     return keys

@@ -7,6 +7,7 @@ establish keys with clients see them, and the sockets of no other service.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -22,9 +23,9 @@ from ntpd_fast.config.model import Config
 from ntpd_fast.control.plan import NtsPlan
 from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
 from ntpd_fast.server.keyring import KeyFileError, KeyManager
-from ntpd_fast.server.ntske_admission import SERVICE_NTSKE, SharedAdmission
-from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
-from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, run_ntske
+from ntpd_fast.server.ntske_admission import SharedAdmission
+from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore, Pair
+from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit, run_ntske
 from ntpd_fast.server.ntske_server import KeCounters
 from ntpd_fast.server.ntske_sockets import open_ke_sockets
 from ntpd_fast.server.shared import Shared
@@ -45,24 +46,42 @@ class NtsSetup:
     certificates: CertificateStore
     processes: int
 
+    def follow(self, config: Config) -> None:
+        """Take certificates and backlog of another configuration, for processes that are forked from now on.
+
+        Certificates that cannot be used are told, and the old ones stay. Port, addresses and the number of processes
+        stay: sockets and shared memory were made for them.
+        """
+        for listener in self.sockets:
+            listener.listen(ke_backlog(config, self.processes))
+        self.certificates.replace(certificate_pairs(config), time.time())
+
     def close(self) -> None:
         for listener in self.sockets:
             listener.close()
+
+
+def certificate_pairs(config: Config) -> list[Pair]:
+    """`ntsservercert` with `ntsserverkey`."""
+    return list(zip(config.ntsservercerts, config.ntsserverkeys, strict=True))
+
+
+def ke_backlog(config: Config, processes: int) -> int:
+    """Connections that may wait on a listening socket."""
+    return max(processes, 1) * config.maxntsconnections
 
 
 def open_nts(config: Config, plan: NtsPlan | None, handed_over: HandedOver | None = None) -> NtsSetup | None:
     """Load certificates and open sockets; None, with one line in the log, when there is to be no NTS server."""
     if plan is None:
         return None
-    pairs = list(zip(config.ntsservercerts, config.ntsserverkeys, strict=True))
-    certificates = CertificateStore(pairs, tell)
+    certificates = CertificateStore(certificate_pairs(config), tell)
     try:
         certificates.load(time.time())
     except (CertificateError, TlsError) as error:
         log.error("NTS server disabled : %s", error)
         return None
-    backlog = max(plan.processes, 1) * config.maxntsconnections
-    sockets = open_ke_sockets(plan.binds, backlog, config.binddevice, handed_over)
+    sockets = open_ke_sockets(plan.binds, ke_backlog(config, plan.processes), config.binddevice, handed_over)
     return NtsSetup(sockets, certificates, plan.processes)
 
 
@@ -79,13 +98,11 @@ def ke_parts(config: Config, nts: NtsSetup, shared: Shared, index: int) -> NtsKe
     clients = None
     if memory is not None:
         clients = ClientLogWriter(memory)
-        if config.ntsratelimit is not None:
-            limit = config.ntsratelimit
-            clients.set_limit(SERVICE_NTSKE, limit.interval, limit.burst, limit.leak)
     base = ke_log_base(shared, index)
     admission = SharedAdmission(
         shared.control, clients, lambda: ntp64(time.time_ns()), reset=lambda: (shared.control.log_reset, base)
     )
+    admission.set_limit(config.ntsratelimit)
     return NtsKeParts(nts.sockets, nts.certificates, ring, admission, KeCounters(region.counters()))
 
 
@@ -123,13 +140,14 @@ def run_ke(config: Config, nts: NtsSetup, shared: Shared, index: int, channel: C
 class NtsServerKeys:
     """Control's part: the server keys. Raises FatalError when the group's secret cannot be had.
 
-    `reload_certificates` reaches those who exchange keys.
+    `reload_certificates` reaches those who exchange keys; `exchange_follow` this process, where it does.
     """
 
     def __init__(self, config: Config, shared: Shared, scheduler: Scheduler, wall_s: Callable[[], float]) -> None:
         ring = shared.nts_ring
         assert ring is not None
         self.reload_certificates: Callable[[], None] = lambda: None
+        self.exchange_follow: Callable[[Config], None] = lambda config: None
         self._manager = KeyManager(
             ring,
             scheduler,
@@ -151,12 +169,35 @@ class NtsServerKeys:
         self._manager.rekey()
         self.reload_certificates()
 
+    def follow(self, config: Config) -> None:
+        """Go on with another configuration: server keys, and the key exchange that is done in this process.
+
+        Processes that exchange keys are the supervisor's: forked anew after `NtsSetup.follow`, they have it, and the
+        old ones bring their sessions to an end (`Verb.STOP`).
+        """
+        self._manager.follow(directory=config.ntsdumpdir, rotate_s=config.ntsrotate_s, shared_file=config.ntssharedkey)
+        self.exchange_follow(config)
+
     def save(self) -> None:
         self._manager.save()
 
     def close(self) -> None:
         self._manager.save()
         self._manager.stop()
+
+
+def exchange_here(loop: asyncio.AbstractEventLoop, config: Config, nts: NtsSetup, shared: Shared) -> NtsKe:
+    """Key exchange in this process (`ntsprocesses 0`), serving."""
+    raise_descriptor_limit(config.maxntsconnections, tell)
+    ntske = NtsKe(loop, ke_options(config), ke_parts(config, nts, shared, 0), tell)
+    ntske.start()
+    return ntske
+
+
+def exchange_follows(ntske: NtsKe, nts: NtsSetup, config: Config) -> None:
+    """Have key exchange in this process go on with another configuration."""
+    nts.follow(config)
+    ntske.follow(ke_options(config), certificate_pairs(config), config.ntsratelimit)
 
 
 def ke_hits(shared: Shared) -> int:

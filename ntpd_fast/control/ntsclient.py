@@ -29,9 +29,7 @@ tell = log_function(log)
 class NtsClient:
     """`family`: 4 or 6 where the daemon was told to use no other."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, config: Config, keys: KeyStore, *, family: int | None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, keys: KeyStore, *, family: int | None) -> None:
         self._config = config
         self._clock: LocalClock | None = None
         self._sources: Sources | None = None
@@ -64,6 +62,17 @@ class NtsClient:
         self._sources = sources
         self._nts.bind(sources)
         clock.add_handler(self._clock_changed)
+        self._preload()
+
+    def follow(self, config: Config) -> None:
+        """Take what another configuration says of NTS clients; sources keep the keys they have.
+
+        Sources that came or went are not ours; where NTS servers are looked for from (`bindacqaddress`) is only taken
+        at the start.
+        """
+        self._config = config
+        self._trust.follow(config.ntstrustedcerts, system=not config.nosystemcert)
+        self._nts.follow(config)
         self._preload()
 
     def save(self) -> None:

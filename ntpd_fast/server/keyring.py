@@ -256,6 +256,35 @@ class KeyManager:
         elif self._rotate_s == 0:
             self._load()
 
+    def follow(self, *, directory: str | None, rotate_s: int, shared_file: str | None) -> None:
+        """Go on with another `ntsdumpdir`, `ntsrotate` or `ntssharedkey`; arguments as of the constructor.
+
+        Keys stay as long as they can, so that clients keep their cookies: the current one only gets another end. A
+        shared secret that cannot be read is told, and everything stays as it was.
+        """
+        if shared_file is not None and rotate_s < 1:
+            raise ValueError("shared NTS keys need a period to rotate")
+        path = None if directory is None else os.path.join(directory, FILE_NAME)
+        if (path, rotate_s, shared_file) == (self._path, self._rotate_s, self._shared_file):
+            return
+        if shared_file is not None:
+            try:
+                self._secrets = self._read_secrets(shared_file)
+            except (OSError, KeyFileError) as error:
+                self._log(
+                    Severity.ERROR, f"Could not read {shared_file}, NTS server keys stay as they are : {_reason(error)}"
+                )
+                return
+        self._path, self._rotate_s, self._shared_file = path, rotate_s, shared_file
+        self.stop()
+        if shared_file is not None:
+            self._follow_period()
+        elif rotate_s == 0:
+            self._load()
+        else:
+            self._save()
+            self._arm(rotate_s - self._age_s())
+
     def save(self) -> None:
         """Write the file once more, at exit, so that the age of the current key is not lost."""
         self._save()

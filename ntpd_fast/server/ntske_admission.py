@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ntpd_fast._access import AccessView
 from ntpd_fast._clientlog import ClientLogWriter
+from ntpd_fast.config.model import RatelimitOptions
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -25,12 +26,18 @@ class Admission(Protocol):
     def admit(self, address: IPAddress) -> str:
         """Empty: welcome. Otherwise the counter of the refusal, `refused_access` or `refused_rate`."""
 
+    def set_limit(self, limit: RatelimitOptions | None) -> None:
+        """Another `ntsratelimit`, None: no limit."""
+
 
 class AdmitAll:
     """Everybody is welcome."""
 
     def admit(self, address: IPAddress) -> str:
         return ""
+
+    def set_limit(self, limit: RatelimitOptions | None) -> None:
+        """There is none."""
 
 
 class TableSource(Protocol):
@@ -44,7 +51,7 @@ class TableSource(Protocol):
 class SharedAdmission:
     """The rules of the running daemon. `ntp_time` gives NTP64 time for the client log.
 
-    clients: the log shard of key exchange with the limit already set; None with `noclientlog`.
+    clients: the log shard of key exchange; None with `noclientlog`. No limit is set before `set_limit`.
     """
 
     def __init__(
@@ -61,6 +68,15 @@ class SharedAdmission:
         self._ntp_time = ntp_time
         self._version = 0
         self._view: AccessView | None = None
+
+    def set_limit(self, limit: RatelimitOptions | None) -> None:
+        """`ntsratelimit`, None: no limit. Nothing is limited with `noclientlog`."""
+        if self._clients is None:
+            return
+        if limit is None:
+            self._clients.clear_limit(SERVICE_NTSKE)
+        else:
+            self._clients.set_limit(SERVICE_NTSKE, limit.interval, limit.burst, limit.leak)
 
     def admit(self, address: IPAddress) -> str:
         view = self._access()

@@ -71,6 +71,23 @@ class CertificateStore:
         self._log(Severity.INFO, "Reloaded NTS server certificates")
         return True
 
+    def replace(self, pairs: Sequence[Pair], now_s: float) -> bool:
+        """Load other pairs in place of these; whether there are new credentials.
+
+        A failure is told; the old ones stay.
+        """
+        if tuple(pairs) == self._pairs:
+            return self.reload_if_changed(now_s)
+        others = CertificateStore(pairs, self._log)
+        try:
+            others.load(now_s)
+        except (CertificateError, TlsError) as error:
+            self._log(Severity.ERROR, f"Could not load NTS server certificates, the old ones stay : {error}")
+            return False
+        self._pairs, self._seen, self.credentials = others._pairs, others._seen, others.credentials
+        self._log(Severity.INFO, "Loaded other NTS server certificates")
+        return True
+
     def _fingerprint(self) -> _Fingerprint:
         return tuple(_file_version(path) for pair in self._pairs for path in pair)
 

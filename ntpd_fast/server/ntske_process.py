@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import uvloop
 
 from ntpd_fast._nts import KeyRing
+from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.nts.records import DEFAULT_NTP_PORT
 from ntpd_fast.server.ntske_admission import Admission
-from ntpd_fast.server.ntske_certificates import CertificateStore
+from ntpd_fast.server.ntske_certificates import CertificateStore, Pair
 from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S, KeCounters, NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.system.messages import Log, Severity
@@ -69,8 +70,10 @@ class NtsKe:
     ) -> None:
         self.loop = loop
         self._certificates = parts.certificates
+        self._admission = parts.admission
         self._counters = parts.counters
         self._wall_s = wall_s
+        self._log = log
         self._timer: asyncio.TimerHandle | None = None
         self.service = KeService(
             parts.certificates.credentials, parts.ring, options.algorithms, options.ntp_server, options.ntp_port
@@ -113,9 +116,28 @@ class NtsKe:
         else:
             self.end()
 
+    def follow(self, options: NtsKeOptions, pairs: Sequence[Pair], limit: RatelimitOptions | None) -> None:
+        """Go on with other options and certificates, from the next session on; those that have begun are not touched.
+
+        pairs: `ntsservercert` with `ntsserverkey`; when one of them cannot be used, that is told and the old ones stay.
+        limit: `ntsratelimit`.
+        """
+        raise_descriptor_limit(options.connections_max, self._log)
+        self.server.resize(options.connections_max)
+        self.service.algorithms = options.algorithms
+        self.service.ntp_server = options.ntp_server
+        self.service.ntp_port = options.ntp_port
+        self._admission.set_limit(limit)
+        self._certificates.replace(pairs, self._wall_s())
+        self._use_certificates()
+
     def reload_certificates(self, *, force: bool = True) -> None:
         """Take new certificates into use for the sessions that begin from now on."""
-        if self._certificates.reload_if_changed(self._wall_s(), force=force):
+        self._certificates.reload_if_changed(self._wall_s(), force=force)
+        self._use_certificates()
+
+    def _use_certificates(self) -> None:
+        if self.service.credentials is not self._certificates.credentials:
             self.service.credentials = self._certificates.credentials
             self._counters.add("certificate_reloads")
 

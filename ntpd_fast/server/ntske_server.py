@@ -131,6 +131,10 @@ class NtsKeServer:
     def sessions(self) -> int:
         return len(self._table)
 
+    def resize(self, connections_max: int) -> None:
+        """Another limit for the number of sessions; those that have begun go on."""
+        self._table.resize(connections_max)
+
     def start(self) -> None:
         self._running = True
         self._ready = Readiness(self._loop)

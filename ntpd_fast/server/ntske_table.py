@@ -25,6 +25,12 @@ class SessionTable(Generic[Session]):
         self._by_count: dict[int, OrderedDict[bytes, None]] = {}
         self._count_max = 0
 
+    def resize(self, places: int) -> None:
+        """Another number of places. Sessions beyond it keep theirs; nobody is let in before they have ended."""
+        if places < 1:
+            raise ValueError("a table without places")
+        self._places = places
+
     def __len__(self) -> int:
         return len(self._sessions)
 
@@ -62,8 +68,11 @@ class SessionTable(Generic[Session]):
     def give_way(self, prefix: bytes) -> Session | None:
         """The session to close for a newcomer of `prefix`: the oldest of the prefix with the most sessions.
 
-        None when that would only turn the tables: the newcomer's prefix would then have as many or more.
+        None when that would only turn the tables: the newcomer's prefix would then have as many or more. None, too,
+        when there would still be no place (`resize`).
         """
+        if len(self._sessions) > self._places:
+            return None
         if self._count_max <= self.count(prefix) + 1:
             return None
         heaviest = next(iter(self._by_count[self._count_max]))

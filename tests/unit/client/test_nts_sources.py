@@ -172,3 +172,18 @@ def test_changes_are_told():
     world.establish(world.sources[0], SECOND)
     world.establish(world.sources[1], FIRST, port=1123)
     assert world.logged == [f"Source {FIRST} changed to {SECOND} (a)", f"Source {FIRST} changed port to 1123"]
+
+
+def test_another_configuration_is_followed_with_the_keys_there_are(tmp_path):
+    world = World("server a nts", "server b nts")
+    world.establish(world.sources[0], SECOND)
+    world.nts.follow(parse_lines(["ntsaeads 15", "ntsrefresh 100", f"ntsdumpdir {tmp_path}"]))
+    auth = world.sources[0].association.auth
+    assert auth.prepare(NOW)
+    assert auth.seal(bytes(48))
+    assert not auth.prepare(Now(0, 0, 0.0, NOW.monotonic_ns + 2000 * 10**9))
+    assert not world.sources[1].association.auth.prepare(NOW)
+    assert [request.algorithms for request in world.exchanger.requests[-2:]] == [(15,), (15,)]
+    world.exchanger.done[-1](KeKeys(SIV, bytes(32), bytes(32), (bytes(100),)), FIRST)
+    world.nts.save(NOW)
+    assert list(tmp_path.iterdir())

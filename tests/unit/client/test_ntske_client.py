@@ -456,6 +456,20 @@ def test_changed_files_are_read_again(authority, pair, tmp_path):
     assert log.lines == [f"Could not read trusted certificates : {path} : No such file or directory"]
 
 
+def test_other_files_are_followed(authority, pair, tmp_path):
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    store = TrustStore([], Lines())
+    before = store.credentials(0)
+    assert not served(before, pair)
+    store.follow([TrustedCerts(str(tmp_path / "ca.pem"))], system=True)
+    assert served(store.credentials(0), pair)
+    store.follow([], system=False)
+    with pytest.raises(TlsError, match="no certificates are trusted in set 0"):
+        store.credentials(0)
+    store.follow([], system=True)
+    assert not served(store.credentials(0), pair)
+
+
 def test_files_without_certificates_are_told(tmp_path, authority):
     (tmp_path / "a.pem").write_text("nothing")
     (tmp_path / "b.pem").write_bytes(authority.pem)

@@ -379,3 +379,64 @@ def test_rekey_reads_the_secret_again_and_keeps_the_old_one_when_it_cannot(machi
     assert keys.keys == derived_keys((SharedSecret(SECRET[::-1]),), EPOCH_S, WEEK_S)
     keys.save()
     assert not (tmp_path / "ntskeys").exists()
+
+
+def test_another_period_gives_the_current_key_another_end(machine, tmp_path):
+    keys = manager(machine, directory=str(tmp_path))
+    keys.start()
+    before = keys.keys
+    machine.world.run(WEEK_S / 2)
+    settings = {"directory": str(tmp_path), "rotate_s": WEEK_S, "shared_file": None}
+    keys.follow(**settings)
+    keys.follow(**settings | {"rotate_s": WEEK_S * 3 // 4})
+    assert keys.keys == before
+    machine.world.run(WEEK_S / 4 - 10)
+    assert keys.keys == before
+    machine.world.run(20)
+    assert keys.keys[:3] == before[1:]
+    # a period that is over already
+    machine.world.run(WEEK_S / 4)
+    keys.follow(**settings | {"rotate_s": WEEK_S // 8})
+    machine.world.run(1)
+    assert keys.rotations == 2
+
+
+def test_another_directory_gets_the_keys(machine, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    keys = manager(machine, directory=str(first))
+    keys.start()
+    keys.follow(directory=str(second), rotate_s=WEEK_S, shared_file=None)
+    assert parse_file((second / "ntskeys").read_bytes())[0] == keys.keys
+    # kept by somebody else from now on
+    (second / "ntskeys").write_bytes(FILE)
+    keys.follow(directory=str(second), rotate_s=0, shared_file=None)
+    assert keys.keys == parse_file(FILE)[0]
+    machine.world.run(2 * WEEK_S)
+    assert (second / "ntskeys").read_bytes() == FILE
+    keys.follow(directory=None, rotate_s=WEEK_S, shared_file=None)
+    assert keys.keys == parse_file(FILE)[0]
+
+
+def test_into_a_group_and_out_of_it(machine, tmp_path):
+    path = tmp_path / "secret"
+    keys = manager(machine, directory=str(tmp_path))
+    keys.start()
+    own = keys.keys
+    settings = {"directory": str(tmp_path), "rotate_s": WEEK_S, "shared_file": str(path)}
+    with pytest.raises(ValueError, match="period"):
+        keys.follow(**settings | {"rotate_s": 0})
+    keys.follow(**settings)
+    assert keys.keys == own
+    assert machine.lines(f"Could not read {path}, NTS server keys stay as they are : No such file or directory")
+    path.write_text(SECRET.hex())
+    path.chmod(0o600)
+    keys.follow(**settings)
+    derived = derived_keys((SharedSecret(SECRET),), EPOCH_S, WEEK_S)
+    assert keys.keys == derived
+    keys.follow(**settings | {"shared_file": None})
+    assert keys.keys == derived
+    machine.world.run(WEEK_S)
+    assert keys.keys[:3] == derived[1:]
+    assert parse_file((tmp_path / "ntskeys").read_bytes())[0] == keys.keys

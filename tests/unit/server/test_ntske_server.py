@@ -16,6 +16,7 @@ import uvloop
 from ntpd_fast._access import AccessView
 from ntpd_fast._clientlog import ClientLogWriter, init_shard, shard_size
 from ntpd_fast._nts import KeyRing
+from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.nts.records import MessageReader, encode, read_response, request_records
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.keyring import CURRENT, random_keys
@@ -447,8 +448,78 @@ def test_certificates_are_reloaded_without_dropping_sessions(loop, authority, lo
 
 
 class AlwaysWelcome:
+    limit = None
+
     def admit(self, address):
         return ""
+
+    def set_limit(self, limit):
+        self.limit = limit
+
+
+def test_another_configuration_is_followed_without_dropping_sessions(loop, authority, log, tmp_path):
+    store = CertificateStore([authority.issue("ntp.example.test").write(tmp_path)], log)
+    store.load(time.time())
+    second = Authority("second authority")
+    others = [second.issue("ntp.example.test").write(tmp_path, "other")]
+    admission = AlwaysWelcome()
+    limit = parse_lines(["ntsratelimit interval 3"]).ntsratelimit
+
+    async def scenario(port, ntske):
+        held = [await half_open(port) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert ntske.server.sessions == 3
+        bad = [(str(tmp_path / "none.crt"), others[0][1])]
+        ntske.follow(NtsKeOptions([SIV], 2, "ntp2.example.test", 1123), bad, limit)
+        # sessions that have begun keep their places, which are now too many for anybody else
+        assert ntske.server.sessions == 3
+        refused = await half_open(port)
+        assert await is_closed(refused)
+        for sock in [*held, refused]:
+            sock.close()
+        await asyncio.sleep(0.05)
+        answer = read_response(MessageReader().feed(await exchange(authority, port)), [SIV])
+        assert (answer.server, answer.port) == ("ntp2.example.test", 1123)
+        ntske.follow(NtsKeOptions([SIV], 2), others, None)
+        assert granted(await exchange(second, port))
+        # those are the files looked at from now on
+        third = Authority("third authority")
+        third.issue("ntp.example.test").write(tmp_path, "other")
+        ntske.reload_certificates(force=False)
+        assert granted(await exchange(third, port))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        parts = NtsKeParts([listener], store, filled_ring(), admission, KeCounters())
+        ntske = NtsKe(loop, NtsKeOptions([SIV], 10), parts, log)
+        ntske.start()
+        loop.run_until_complete(scenario(listener.getsockname()[1], ntske))
+        ntske.stop()
+    assert admission.limit is None
+    counters = parts.counters.read()
+    assert (counters["certificate_reloads"], counters["refused_full"]) == (2, 1)
+    assert log.having("the old ones stay") == [
+        f"Could not load NTS server certificates, the old ones stay : {tmp_path}/none.crt : No such file or directory"
+    ]
+    assert log.having("Loaded other NTS server certificates")
+
+
+def test_another_rate_limit():
+    shard = memoryview(mmap.mmap(-1, shard_size(16)))
+    init_shard(shard, 16, bytes(20))
+    tables = Tables()
+    tables.set(ip_network("127.0.0.0/8"))
+    admission = SharedAdmission(tables, ClientLogWriter(shard), lambda: 1 << 60)
+    address = ip_address("127.0.0.1")
+
+    def refused():
+        return sum(admission.admit(address) == "refused_rate" for _ in range(100))
+
+    assert refused() == 0
+    admission.set_limit(parse_lines(["ntsratelimit interval 10 burst 2 leak 4"]).ntsratelimit)
+    assert refused() > 60
+    admission.set_limit(None)
+    assert refused() == 0
+    SharedAdmission(tables, None, lambda: 1 << 60).set_limit(None)
 
 
 def test_bad_certificates_are_told_with_path_and_reason(authority, pair, log, tmp_path):

@@ -47,6 +47,24 @@ def test_one_network_may_have_every_place_and_a_newcomer_from_it_none():
     assert table.give_way(b"b") == ("a", 0)
 
 
+def test_fewer_places_than_sessions():
+    table = SessionTable(4)
+    for number in range(4):
+        table.add(number, b"a", float(number))
+    table.resize(2)
+    assert table.full
+    # the place that somebody gave up would be nobody's
+    assert table.give_way(b"b") is None
+    table.remove(0)
+    table.remove(1)
+    assert table.full
+    table.resize(3)
+    table.add(5, b"a", 5.0)
+    assert table.give_way(b"b") == 2
+    with pytest.raises(ValueError, match="without places"):
+        table.resize(0)
+
+
 def test_nobody_gives_way_among_equals():
     assert filled(4, "abcd").give_way(b"e") is None
 
