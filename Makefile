@@ -43,7 +43,7 @@ test-slow: build
 rpm:
 	packaging/rpm/build.sh
 
-# The same, installed and run in a machine of their own with systemd. Needs root. About two minutes.
+# The same, installed and run in a machine of their own with systemd. Needs root. Part of "make test".
 test-rpm: build
 	$(PY) -m pytest tests/system/test_rpm.py
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Build the RPMs of the tree as it stands into build/rpm/RPMS: packaging/rpm/build.sh [rpmbuild options].
-# Gathers the sources first; the wheels that come along are fetched once for each list of them.
+# Gathers the sources first; the wheels that come along are fetched once for each list of them. Where nothing has
+# changed since the last time, what is there stays.
 set -eu
 # what is built is the tree that is packed, with the Python of the package
 unset PYTHONPATH PYTHONHOME
@@ -17,8 +18,18 @@ for tool in rpmbuild tar "$python"; do
     }
 done
 mkdir -p "$top/SOURCES" "$top/wheels"
-git ls-files -z | xargs -0 ls -d 2>/dev/null |
-    tar -czf "$top/SOURCES/ntpd-fast-$version.tar.gz" --transform "s,^,ntpd-fast-$version/," -T -
+
+# the files of the tree: what git knows or would take, or all but what is built where there is no git
+files() {
+    if [ -e .git ]; then
+        git -c safe.directory='*' ls-files -z --cached --others --exclude-standard
+    else
+        find . '(' -name build -o -name __pycache__ -o -name '.?*' -o -name '*.so' ')' -prune -o -type f -print0
+    fi
+}
+files | xargs -0 ls -d 2>/dev/null |
+    tar -cf "$top/SOURCES/new.tar" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
+        --transform "s,^\(\./\)*,ntpd-fast-$version/," -T -
 
 stamp=$top/wheels/$("$python" -c 'import platform; print(platform.python_version(), platform.machine(), sep="-")').txt
 if ! cmp -s packaging/rpm/bundled.txt "$stamp"; then
@@ -29,7 +40,14 @@ if ! cmp -s packaging/rpm/bundled.txt "$stamp"; then
 fi
 tar -cf "$top/SOURCES/ntpd-fast-bundled-$version.tar" --owner=0 --group=0 -C "$top" bundled
 
+made_from=$({ cat "$top/SOURCES/new.tar" "$stamp"; echo "$stamp" "$@"; } | sha256sum)
+if [ "$(cat "$top/made-from" 2>/dev/null)" = "$made_from" ]; then
+    echo "build/rpm/RPMS is of this tree already"
+    exit
+fi
+rm -rf "$top/RPMS" "$top/made-from"
+gzip -nc "$top/SOURCES/new.tar" >"$top/SOURCES/ntpd-fast-$version.tar.gz"
 # Away from Fedora the names of the build requirements are other ones: packaging/deps.sh knows them.
 [ -e /etc/redhat-release ] && nodeps= || nodeps=--nodeps
-rm -rf "$top/RPMS"
-exec rpmbuild -bb $nodeps --define "_topdir $top" "$@" $spec
+rpmbuild -bb $nodeps --define "_topdir $top" "$@" $spec
+echo "$made_from" >"$top/made-from"

@@ -8,8 +8,10 @@ import subprocess
 import time
 from pathlib import Path
 
-BOOT_S = 30.0
-COMMAND_S = 60.0
+BOOT_S = 120.0
+COMMAND_S = 120.0
+# Nothing of whoever runs the tests gets in.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 SCRIPT = Path(__file__).with_name("machine.sh")
 # What enters a machine from outside brings its own capabilities: not these.
 ENTER = (
@@ -17,12 +19,12 @@ ENTER = (
 )
 
 
-def _cgroup_root() -> Path:
+def _cgroup_root() -> Path | None:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if kind == "cgroup2":
             return Path(where)
-    raise AssertionError("no cgroup2 file system is mounted here")
+    return None
 
 
 class Machine:
@@ -30,11 +32,20 @@ class Machine:
 
     def __init__(self, directory: Path) -> None:
         assert os.geteuid() == 0, "the tests that install packages need root"
-        self._cgroup = _cgroup_root() / directory.name
         self._complaints = directory.with_suffix(".log")
+        self._own_mount: Path | None = None
+        root = _cgroup_root()
+        if root is None:
+            # nobody has mounted it here: we do, for as long as the machine is there
+            root = self._own_mount = directory.with_suffix(".cgroup")
+            root.mkdir()
+            subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(root)], env=ENVIRONMENT, check=True)
+        self._cgroup = root / directory.name
+        self._cgroup.mkdir()
         with self._complaints.open("w") as complaints:
             self._starter = subprocess.Popen(
-                ["sh", str(SCRIPT), str(directory)], stdin=subprocess.DEVNULL, stdout=complaints, stderr=complaints
+                ["sh", str(SCRIPT), str(directory), str(self._cgroup)],
+                stdin=subprocess.DEVNULL, stdout=complaints, stderr=complaints, env=ENVIRONMENT, cwd="/",
             )
         deadline = time.monotonic() + BOOT_S
         self.init = 0
@@ -64,10 +75,9 @@ class Machine:
 
     def try_run(self, *words: str, text: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command in the machine, whatever comes of it."""
-        given = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
         return subprocess.run(
-            [*self._enter(), *words], input=text, capture_output=True, text=True, timeout=COMMAND_S, check=False,
-            env=given | environment, cwd="/",
+            [*self._enter(), *words], input=text or "", capture_output=True, text=True, timeout=COMMAND_S, check=False,
+            env=ENVIRONMENT | environment, cwd="/",
         )
 
     def ask(self, *words: str, **environment: str) -> str:
@@ -93,7 +103,10 @@ class Machine:
     def put(self, path: str, content: bytes) -> None:
         """Make a file, and the directory it is in."""
         write = 'mkdir -p "$(dirname "$1")" && cat >"$1"'
-        subprocess.run([*self._enter(), "sh", "-c", write, "sh", path], input=content, timeout=COMMAND_S, check=True)
+        subprocess.run(
+            [*self._enter(), "sh", "-c", write, "sh", path], input=content, timeout=COMMAND_S, check=True,
+            env=ENVIRONMENT, cwd="/",
+        )
 
     def read(self, path: str) -> str:
         return self.run("cat", path)
@@ -129,6 +142,8 @@ class Machine:
             except OSError:
                 assert time.monotonic() < deadline, f"{self._cgroup} does not empty"
                 time.sleep(0.02)
+        if self._own_mount is not None:
+            subprocess.run(["umount", "-l", str(self._own_mount)], env=ENVIRONMENT, check=True)
 
     def __enter__(self) -> "Machine":
         return self

@@ -1,16 +1,13 @@
 #!/bin/sh
-# Start systemd as the first process of a machine that is a copy of this one: machine.sh DIRECTORY, as root.
+# Start systemd as the first process of a machine that is a copy of this one: machine.sh DIRECTORY CGROUP, as root.
 #
 # The root file system is an overlay (changes go to memory and are gone afterwards); process ids, mounts, network,
 # cgroups and names are its own. Nothing in it can touch the clock, load a module or reboot: the capabilities are gone
 # before anything runs. What was changed can be seen in /mnt.
 set -eu
 
-if [ "${2:-}" != inside ]; then
-    cgroups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
-    [ -n "$cgroups" ] || { echo "no cgroup2 file system is mounted here" >&2; exit 1; }
-    mkdir -p "$cgroups/${1##*/}"
-    echo $$ >"$cgroups/${1##*/}/cgroup.procs"
+if [ "$2" != inside ]; then
+    echo $$ >"$2/cgroup.procs"
     exec setpriv --bounding-set=-sys_time,-wake_alarm,-sys_boot,-sys_module,-sys_rawio,-syslog,-mknod \
         --inh-caps=-all unshare -m -p -f -n -C -i -u --kill-child --propagation private sh "$0" "$1" inside
 fi
