@@ -33,6 +33,13 @@ class Chronyd:
         self.directory = directory
         self.port = port
         self.command_socket = directory / "chronyd.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
 
     @property
     def log(self) -> str:
@@ -76,6 +83,7 @@ def running(
         process = subprocess.Popen(
             [program, "-x", "-d", "-u", "root", *options, "-f", str(config)], stdout=log, stderr=subprocess.STDOUT
         )
+        server.process = process
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
             while not server.command_socket.exists():
