@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-slow lint rpm test-rpm bench bench-quick sim accuracy clean
+.PHONY: deps build debug run test test-slow lint rpm test-rpm bench bench-quick soak sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -55,6 +55,12 @@ bench: build
 # A minute's look at the same.
 bench-quick: build
 	$(PY) -m tests.bench --quick
+
+# A daemon with everything switched on, under load for SOAK_S seconds: nothing may grow or get lost.
+SOAK_S ?= 3600
+SOAK_RATE ?= 40000
+soak: build
+	$(PY) -m tests.soak --duration $(SOAK_S) --rate $(SOAK_RATE)
 
 # The whole simulator: every scenario and the accuracy table with all their seeds, on two processes.
 sim: build

@@ -89,7 +89,7 @@ ctypedef struct table_entry:
     uint64_t current            # version number, 0: none yet; its copy is current % TABLE_VERSIONS
     uint64_t offset             # of copy 0 from the start of the region
     uint64_t capacity           # bytes of one copy
-    uint64_t pad
+    uint64_t sizes[3]           # bytes used of each copy
 
 # The serving table: what a reload may change for running workers.
 cdef enum:

@@ -334,17 +334,21 @@ cdef class ControlRegion:
             if used != 0 and used != version and used % TABLE_VERSIONS == version % TABLE_VERSIONS:
                 raise BlockingIOError(f"a worker still reads version {used} of the {name} table")
         memcpy((<uint8_t *>self.region) + entry.offset + (version % TABLE_VERSIONS) * entry.capacity, source, size)
+        entry.sizes[version % TABLE_VERSIONS] = size
         nf_store_release(&entry.current, version)
         return version
 
     def read_table(self, name):
-        """The bytes of the current copy (whole capacity), or None."""
+        """The bytes of the current copy, or None. Two halves of different ones if it was replaced more than once
+        meanwhile: compare `table_version` before and after.
+        """
         cdef uint64_t version
         cdef int which = TABLES[name]
         cdef const uint8_t *data = table_current(self.region, which, &version)
         if data == NULL:
             return None
-        return (<const char *>data)[:self.region.tables[which].capacity]
+        size = min(self.region.tables[which].sizes[version % TABLE_VERSIONS], self.region.tables[which].capacity)
+        return (<const char *>data)[:size]
 
 
 cdef class WorkerRegion:

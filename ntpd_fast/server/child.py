@@ -19,6 +19,7 @@ from ntpd_fast.system.privileges import (
     die_with_parent,
     forbid_new_privileges,
     keep_capabilities,
+    name_process,
 )
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,15 @@ class Confinement:
 
     `keep`: descriptors beyond the standard three. `capabilities`: those it keeps. `death_signal`: what it gets when
     the supervisor dies. `new_privileges`: whether programs it runs may gain some (`mailonchange` runs sendmail).
-    `sandbox`: closes the rest (Landlock, system call filter), last of all.
+    `name`: what process lists show (empty: as the parent). `sandbox`: closes the rest (Landlock, system call filter),
+    last of all.
     """
 
     keep: Collection[int]
     capabilities: Collection[Capability] = ()
     death_signal: signal.Signals = signal.SIGKILL
     new_privileges: bool = False
+    name: str = ""
     sandbox: Callable[[], None] | None = None
 
 
@@ -85,6 +88,8 @@ def enter_child(confinement: Confinement, parent: int) -> bool:
     Called with all signals blocked; they are unblocked once no handler of the parent is left. Raises OSError.
     """
     reset_signals()
+    if confinement.name:
+        name_process(confinement.name)
     close_others(confinement.keep)
     keep_capabilities(confinement.capabilities)
     if not confinement.new_privileges:

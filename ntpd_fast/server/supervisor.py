@@ -232,7 +232,7 @@ class Supervisor:
             log.error("Could not start %s : %s", slot.name, error.strerror)
             return None
         confinement = slot.confinement()
-        confinement = replace(confinement, keep=[*confinement.keep, theirs.fileno()])
+        confinement = replace(confinement, keep=[*confinement.keep, theirs.fileno()], name=f"ntpd-{slot.name}")
         started_ns = self._monotonic_ns()
         try:
             pid = spawn(lambda: slot.main(theirs, waits), confinement)

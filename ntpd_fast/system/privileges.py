@@ -22,6 +22,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 # linux/prctl.h
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_KEEPCAPS: Final = 8
+_PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 # linux/capability.h, version 3: two 32-bit words of each set
 _CAPABILITY_VERSION_3: Final = 0x20080522
@@ -146,6 +147,11 @@ def files_as(user: User | None) -> Iterator[None]:
     finally:
         _libc.setfsuid(old_uid)
         _libc.setfsgid(old_gid)
+
+
+def name_process(name: str) -> None:
+    """What `ps`, `top` and `pgrep` show for this process; up to 15 bytes of it."""
+    _check(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
 
 
 def forbid_new_privileges() -> None:

@@ -64,7 +64,7 @@ def test_the_newest_of_the_tables_that_waited_is_published_when_the_worker_moves
     worker.version = 3
     timers.fire()
     assert shared.control.table_version("access") == 4
-    assert shared.control.read_table("access").startswith(rules("10.0.5.0/24").compile())
+    assert shared.control.read_table("access") == rules("10.0.5.0/24").compile()
     assert not timers.due
     plane.publish_access(rules("10.1.0.0/24"))
     assert shared.control.table_version("access") == 5
@@ -77,7 +77,7 @@ def test_a_table_that_waits_holds_up_no_other(parts):
     for _ in range(4):
         plane.publish_access(rules("10.0.0.0/24"))
     plane.publish_serving(net_correction=True, signd=False, limit=None)
-    assert shared.control.read_table("serving").startswith(serving_table(True))
+    assert shared.control.read_table("serving") == serving_table(True)
     for _ in range(3):
         plane.publish_serving(net_correction=False, signd=False, limit=None)
     assert len(timers.due) == 1

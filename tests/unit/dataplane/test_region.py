@@ -14,7 +14,7 @@ from ntpd_fast.server.shared import WORKERS_MAX, ReferencePage, Shared, SharedPl
 PLAN = SharedPlan(2, table_bytes={"access": 8192, "keys": 4096, "peers": 4096, "serving": 4096})
 
 # offsets in the control region: header 64 bytes, 4 table entries of 32, then the latch (64 bytes, 2 slots of 512)
-LATCH = 64 + 4 * 32
+LATCH = 64 + 4 * 48
 SLOTS = LATCH + 64
 
 
@@ -144,9 +144,7 @@ def test_a_table_has_versions_and_a_bound() -> None:
     assert shared.control.read_table("access") is None
     assert shared.write_table("access", b"first") == 1
     assert shared.write_table("access", b"second") == 2
-    table = shared.control.read_table("access")
-    assert table is not None
-    assert table.startswith(b"second")
+    assert shared.control.read_table("access") == b"second"
     full = b"x" * shared.control.table_capacity("access")
     shared.write_table("access", full)
     with pytest.raises(ValueError, match="there is room for"):

@@ -53,6 +53,17 @@ def test_child_keeps_only_the_descriptors_on_its_list(told):
     kept.close()
 
 
+def test_child_has_the_name_it_is_given(told):
+    tell, run = told
+
+    def main() -> int:
+        with open("/proc/self/comm", "rb") as file:
+            os.write(tell, file.read())
+        return 0
+
+    assert run(main, name="ntpd-worker 255")[0] == "ntpd-worker 255\n"
+
+
 def test_child_has_default_signals_and_no_wakeup(told):
     tell, run = told
     read_end, write_end = os.pipe()

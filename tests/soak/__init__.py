@@ -1,0 +1,1 @@
+"""A daemon under load for hours, watched from outside: `python -m tests.soak`."""

@@ -1,0 +1,60 @@
+"""A short soak, and the judgement of the long one: what grows is found, what only moves is not."""
+
+import pytest
+
+from tests.soak.run import soak
+from tests.soak.samples import GROWTH_MAX_KIB, Sample, trends
+
+
+def series(own, descriptors=None, *, pid=1, start_s=0.0, role="control"):
+    return [
+        Sample(start_s + 10.0 * index, role, pid, 30000, round(kib), 9000, 500, (descriptors or [20] * len(own))[index])
+        for index, kib in enumerate(own)
+    ]
+
+
+def problems(samples, settle_s=100.0):
+    return [problem for trend in trends(samples, settle_s) for problem in trend.problems()]
+
+
+def test_a_short_soak_loses_nothing_and_grows_nothing():
+    outcome = soak(20.0, 2000.0)
+    assert outcome.problems == []
+    assert {trend.role for trend in outcome.trends} == {"supervisor", "control", "worker 0", "worker 1", "nts-ke 0"}
+    assert all(counters["answered"] for counters in outcome.kinds.values())
+    assert all(outcome.disturbances.values())
+
+
+def test_a_leak_is_found():
+    assert problems(series([20000 + 20 * turn for turn in range(100)])) == [
+        "control: memory grew by 1620 KiB, at most 1024 are allowed"
+    ]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param([10000 + 5000 * (turn > 5) for turn in range(100)], id="start"),
+        pytest.param([20000 + 900 * (turn % 3) for turn in range(100)], id="noise"),
+        pytest.param([20000 + 9 * turn for turn in range(100)], id="within the bound"),
+        pytest.param([20000 + 5000 * (turn == 97) for turn in range(100)], id="one peak"),
+    ],
+)
+def test_what_is_no_leak_is_none(own):
+    assert problems(series(own)) == []
+
+
+def test_a_new_process_in_the_place_of_an_old_one_has_its_own_start():
+    old = series([20000] * 40, role="worker 0")
+    new = series([9000] * 5 + [20000] * 35, pid=2, start_s=400.0, role="worker 0")
+    [trend] = trends([*old, *new], 50.0)
+    assert (trend.processes, trend.growth_kib, trend.problems()) == (2, 0, [])
+    grown = series([20000 + GROWTH_MAX_KIB + 1] * 40, pid=2, start_s=400.0, role="worker 0")
+    assert len(problems([*old, *grown])) == 1
+
+
+def test_descriptors_that_come_and_go_are_no_leak():
+    moving = [20 + turn % 4 for turn in range(100)]
+    assert problems(series([20000] * 100, moving)) == []
+    leaking = [20 + turn % 4 + turn // 10 for turn in range(100)]
+    assert problems(series([20000] * 100, leaking)) == ["control: descriptors grew from 26 to 29"]
