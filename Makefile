@@ -30,7 +30,12 @@ lint: build
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-test: build
+# What the tests need that cannot be installed beside other packages. When it cannot be had, the tests say so.
+PEERS = build/peers/ntpsec/usr/sbin/ntpd
+$(PEERS):
+	-packaging/peers.sh
+
+test: build $(PEERS)
 	# The system tests fork daemons from their own process: one that no other test has left descriptors in.
 	$(PY) -m pytest -m "not slow" tests/system
 	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/fuzz
@@ -71,4 +76,5 @@ accuracy: build
 	$(PY) -m tests.sim.report docs/accuracy.md
 
 clean:
-	rm -rf build ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html loadtest/*.so loadtest/_*.c loadtest/_*.html
+	test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
+	rm -rf ntpd_fast/*.so ntpd_fast/_*.c ntpd_fast/_*.html loadtest/*.so loadtest/_*.c loadtest/_*.html
