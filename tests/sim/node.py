@@ -6,7 +6,7 @@ No time passes while it works: every reading within one event is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
 
@@ -24,6 +24,7 @@ from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.clock.trackinglog import TrackingRecord
+from ntpd_fast.config.keyfile import SymmetricKey
 from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.config.model import Config, SourceKind
 from ntpd_fast.config.sources import SourceFiles
@@ -97,8 +98,12 @@ class Node:
         stamp_source: StampSource = StampSource.DAEMON,
         leap_db: LeapDb | None = None,
         resolver: SimResolver | None = None,
+        keys: Mapping[int, SymmetricKey] | None = None,
     ) -> None:
-        """`lines` are chrony.conf, `resolver` knows the names in them. The clock runs, the daemon not yet."""
+        """`lines` are chrony.conf, `resolver` knows the names in them, `keys` is the key file.
+
+        The clock runs, the daemon not yet.
+        """
         self.network = network
         self.world: World = network.world
         self.address: IPAddress = ip_address(address)
@@ -113,6 +118,7 @@ class Node:
         self.source_files = SourceFiles((), ())
         """What is in the directories of `sourcedir`."""
         self.resolver = resolver or SimResolver(self.world)
+        self.keys = keys or {}
         self.initial: InitStepSlew | None = None
         self.tracking: list[TrackingRecord] = []
         self.measurements: list[MeasurementRecord] = []
@@ -190,7 +196,7 @@ class Node:
             config,
             log=self.machine.log,
             random=self.world.random(f"{self.name}/engine/{boot}"),
-            authenticators=key_authenticators({}, self.machine.log),
+            authenticators=key_authenticators(self.keys, self.machine.log),
             nonce=lambda: nonces.getrandbits(64),
             hooks=SourcesHooks(measurements=self._measured),
         )
