@@ -5,10 +5,8 @@ To be used from within `in_network_namespace(..., mounts=True)`: that namespace 
 """
 
 import contextlib
-import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -113,4 +111,4 @@ def _host(directory: Path, port: str, address: str, names: str) -> Iterator[Host
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": PATH, "PYTHONPATH": str(ROOT), "TZ": "UTC", **{k: os.environ[k] for k in ("LANG",) if k in os.environ}}
+    return {"PATH": PATH, "PYTHONPATH": str(ROOT), "TZ": "UTC"}

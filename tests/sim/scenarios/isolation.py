@@ -173,7 +173,7 @@ def peers_without_the_key_are_not_believed(seed: int) -> None:
 
 @scenario(seeds=8, fast=1)
 def seventeen_nodes_in_three_strata_with_peers_stay_together(seed: int) -> None:
-    """Three primary servers, six and eight below them, each with its neighbours as peers; then one loses its servers."""
+    """Three primary servers, six and eight below them with their neighbours as peers; then one loses its servers."""
     site = Site(seed)
     rng = site.world.random("clocks")
 
