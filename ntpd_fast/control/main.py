@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -33,7 +33,6 @@ from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.manualinput import ManualBackend
-from ntpd_fast.control.nts import NtsServerKeys, exchange_follows, exchange_here, ke_counters, ke_drops, ke_hits
 from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.reports import AccessBackend, Statistics
@@ -49,6 +48,7 @@ from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.ntske_counters import ke_counters, ke_drops, ke_hits
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
 from ntpd_fast.system import privileges
@@ -57,6 +57,9 @@ from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function, reopen_file
 from ntpd_fast.system.mail import Mailer
 from ntpd_fast.system.timers import Scheduler
+
+if TYPE_CHECKING:
+    from ntpd_fast.control.nts import NtsServerKeys
 
 log = logging.getLogger(__name__)
 tell = log_function(log)
@@ -302,11 +305,14 @@ def start_broadcasts(context: Context, clockwork: Clockwork) -> None:
         Broadcaster(config.broadcasts, sockets, clockwork.clock, clockwork.reference, tell)
 
 
-def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:
+def start_nts_server(context: Context, clockwork: Clockwork) -> "NtsServerKeys | None":
     """The server keys of NTS; with `ntsprocesses 0` the key exchange too. None without NTS server."""
     setup = context.setup
     if setup.nts is None:
         return None
+    # in memory since the setup: a daemon without an NTS server does without it
+    from ntpd_fast.control.nts import NtsServerKeys, exchange_follows, exchange_here
+
     clock = clockwork.clock
     keys = NtsServerKeys(setup.config, setup.shared, clockwork.scheduler, lambda: clock.cooked_ns() / 1e9)
     context.parts.callback(keys.close)
@@ -377,7 +383,7 @@ class Commands:
         plane: DataPlane,
         keys: Keys,
         nts: NtsClient,
-        server_keys: NtsServerKeys | None,
+        server_keys: "NtsServerKeys | None",
         files: LogFiles,
         save_measurements: Callable[[], None],
     ) -> None:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,8 +24,8 @@ from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
 from ntpd_fast.server.keyring import KeyFileError, KeyManager
 from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore, Pair
+from ntpd_fast.server.ntske_counters import KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit, run_ntske
-from ntpd_fast.server.ntske_server import KeCounters
 from ntpd_fast.server.ntske_sockets import open_ke_sockets
 from ntpd_fast.server.shared import Shared
 from ntpd_fast.system.errors import FatalError
@@ -71,10 +70,8 @@ def ke_backlog(config: Config, processes: int) -> int:
     return max(processes, 1) * config.maxntsconnections
 
 
-def open_nts(config: Config, plan: NtsPlan | None, handed_over: HandedOver | None = None) -> NtsSetup | None:
+def open_nts(config: Config, plan: NtsPlan, handed_over: HandedOver | None = None) -> NtsSetup | None:
     """Load certificates and open sockets; None, with one line in the log, when there is to be no NTS server."""
-    if plan is None:
-        return None
     certificates = CertificateStore(certificate_pairs(config), tell)
     try:
         certificates.load(time.time())
@@ -198,22 +195,3 @@ def exchange_follows(ntske: NtsKe, nts: NtsSetup, config: Config) -> None:
     """Have key exchange in this process go on with another configuration."""
     nts.follow(config)
     ntske.follow(ke_options(config), certificate_pairs(config), config.ntsratelimit)
-
-
-def ke_hits(shared: Shared) -> int:
-    """Connections of clients that are allowed, over all processes."""
-    counters = ke_counters(shared)
-    return counters["accepted"] + counters["refused_rate"]
-
-
-def ke_drops(shared: Shared) -> int:
-    """Connections that `ntsratelimit` refused."""
-    return ke_counters(shared)["refused_rate"]
-
-
-def ke_counters(shared: Shared) -> Counter[str]:
-    """Every counter of key exchange, over all processes."""
-    total: Counter[str] = Counter()
-    for index in range(shared.ke_parts):
-        total.update(KeCounters(shared.ke(index).counters()).read())
-    return total

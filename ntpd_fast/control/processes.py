@@ -6,14 +6,12 @@ from typing import Final
 
 from ntpd_fast.clock.drivers.linux import ClockDriverError, LinuxDriver
 from ntpd_fast.control.main import run_control
-from ntpd_fast.control.nts import run_ke
 from ntpd_fast.control.overseer import SupervisorLink
 from ntpd_fast.control.plan import bind_address
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
 from ntpd_fast.server.engine import Engine, PtpOptions
-from ntpd_fast.server.ntske_process import RELOAD_SIGNAL
 from ntpd_fast.server.supervisor import EXIT_FAILED, Slot
 from ntpd_fast.server.worker import run_worker
 from ntpd_fast.system import log as daemon_log
@@ -127,6 +125,9 @@ def worker_slot(setup: Setup, index: int) -> Slot:
 
 def ke_slot(setup: Setup, index: int) -> Slot:
     """It keeps the listening sockets of key exchange and the shared memory, and no right at all."""
+    from ntpd_fast.control.nts import run_ke
+    from ntpd_fast.server.ntske_process import RELOAD_SIGNAL
+
     nts = setup.nts
     assert nts is not None
 

@@ -10,10 +10,10 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
-from ntpd_fast.control.nts import NtsSetup, open_nts
 from ntpd_fast.control.plan import MemoryPlan, Plan, command_socket_plan, make_plan, plan_memory
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.monitor.transport import CommandSocket
@@ -23,6 +23,9 @@ from ntpd_fast.server.sockets import NtpSockets, open_sockets
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.privileges import User
+
+if TYPE_CHECKING:
+    from ntpd_fast.control.nts import NtsSetup
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Setup:
     workers: int
     associations: list[tuple[socket.socket, socket.socket]]
     """One a worker, by which it hands control the packets of its associations: control's end, the worker's end."""
-    nts: NtsSetup | None = None
+    nts: "NtsSetup | None" = None
 
     @property
     def ke_processes(self) -> int:
@@ -68,7 +71,7 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
     """Decide and open. Raises FatalError."""
     plan = make_plan(config, run, cpus=len(os.sched_getaffinity(0)))
     ntp_sockets = open_sockets(plan.binds, plan.workers, plan.socket_options, user, handed_over)
-    nts = open_nts(config, plan.nts, handed_over)
+    nts = _open_nts(config, plan, handed_over)
     for directory in (config.ntsdumpdir, config.dumpdir, config.logdir):
         if directory is not None:
             make_state_directory(directory, user)
@@ -93,6 +96,15 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
     return Setup(
         config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, nts
     )
+
+
+def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> "NtsSetup | None":
+    """The NTS server, where there is to be one: only then is its code loaded."""
+    if plan.nts is None:
+        return None
+    from ntpd_fast.control.nts import open_nts
+
+    return open_nts(config, plan.nts, handed_over)
 
 
 def make_state_directory(path: str, user: User) -> None:

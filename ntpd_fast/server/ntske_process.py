@@ -21,7 +21,8 @@ from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.nts.records import DEFAULT_NTP_PORT
 from ntpd_fast.server.ntske_admission import Admission
 from ntpd_fast.server.ntske_certificates import CertificateStore, Pair
-from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S, KeCounters, NtsKeServer
+from ntpd_fast.server.ntske_counters import KeCounters
+from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S, NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.system.messages import Log, Severity
 

@@ -16,7 +16,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ntpd_fast.server.ntske_admission import Admission, AdmitAll
-from ntpd_fast.server.ntske_session import KeOutcome, KeService, KeSession
+from ntpd_fast.server.ntske_counters import KeCounters, KeOutcome
+from ntpd_fast.server.ntske_session import KeService, KeSession
 from ntpd_fast.server.ntske_table import SessionTable
 from ntpd_fast.system.messages import Log, Severity
 from ntpd_fast.system.readiness import Readiness
@@ -47,41 +48,6 @@ _TRANSIENT = {
     errno.ETIMEDOUT,
     errno.ECONNRESET,
 }
-
-
-COUNTERS = (
-    *(outcome.name.lower() for outcome in KeOutcome),
-    "accepted",
-    "refused_access",
-    "refused_rate",
-    "refused_full",
-    "accept_errors",
-    "out_of_resources",
-    "send_errors",
-    "certificate_reloads",
-    "sessions",
-)
-"""Counters of a key exchange process, in the order they have in shared memory; `sessions` is a gauge."""
-_INDEX = {name: index for index, name in enumerate(COUNTERS)}
-COUNTER_BYTES = 8 * len(COUNTERS)
-
-
-class KeCounters:
-    """Counters of one process, in memory that others may read at any time."""
-
-    def __init__(self, memory: bytearray | memoryview | None = None) -> None:
-        """memory: COUNTER_BYTES, shared if others read it."""
-        self._cells = memoryview(bytearray(COUNTER_BYTES) if memory is None else memory)[:COUNTER_BYTES].cast("Q")
-
-    def add(self, name: str, amount: int = 1) -> None:
-        index = _INDEX[name]
-        self._cells[index] = (self._cells[index] + amount) & 0xFFFFFFFFFFFFFFFF
-
-    def set(self, name: str, value: int) -> None:
-        self._cells[_INDEX[name]] = value
-
-    def read(self) -> dict[str, int]:
-        return dict(zip(COUNTERS, self._cells, strict=True))
 
 
 class _Connection:

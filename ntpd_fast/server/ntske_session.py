@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._tls import Credentials, Session, TlsError
@@ -28,23 +27,7 @@ from ntpd_fast.nts.records import (
     encode,
     error_records,
 )
-
-
-class KeOutcome(IntEnum):
-    """How a session ended; the values are the places of the counters in shared memory."""
-
-    SERVED = 0
-    """The client has keys and cookies."""
-    REFUSED = 1
-    """An error record, or nothing in common: the request cannot be served."""
-    TLS_FAILED = 2
-    """The handshake failed or the session broke: no TLS 1.3, no ALPN, garbage, hung up."""
-    BROKEN = 3
-    """What came is no message: closed without an answer."""
-    TIMED_OUT = 4
-    """Not done in time."""
-    EVICTED = 5
-    """Closed early, in favour of a client from elsewhere."""
+from ntpd_fast.server.ntske_counters import KeOutcome
 
 
 @dataclass

@@ -16,7 +16,8 @@ from ntpd_fast.client.nts_auth import NtsAuthenticator, NtsOptions
 from ntpd_fast.client.ntske_client import KeKeys
 from ntpd_fast.client.packet import parse
 from ntpd_fast.client.stamps import Now
-from ntpd_fast.server.ntske_session import KeOutcome, KeService, KeSession
+from ntpd_fast.server.ntske_counters import KeOutcome
+from ntpd_fast.server.ntske_session import KeService, KeSession
 from tests.nts_packets import AUTH, COOKIE, HEADER, PLACEHOLDER, UID, auth_field, cookies, field
 from tests.pki import Authority
 from tests.tls_peers import server_credentials

@@ -5,6 +5,8 @@ everything that keeps the clock right or answers people) know nothing of each ot
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,13 @@ def test_extensions_are_below_everything():
             words = line.split()
             if words[:1] in (["from"], ["import"], ["cimport"]) and words[1].startswith(PACKAGE):
                 assert words[1].split(".")[1].startswith("_") or words[1] == PACKAGE, f"{path.name}: {line}"
+
+
+def test_a_daemon_without_an_nts_server_does_not_load_one():
+    """Its certificates and sessions are a good part of the time that a start takes."""
+    script = (
+        "import sys, ntpd_fast.control.processes\n"
+        "print([name for name in sys.modules if 'ntske_server' in name or 'x509' in name])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -12,7 +12,7 @@ from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.monitor.codec.replies import Faults
 from ntpd_fast.monitor.dispatch import Outcome
 from ntpd_fast.monitor.transport import Fault
-from ntpd_fast.server.ntske_server import COUNTERS
+from ntpd_fast.server.ntske_counters import COUNTERS
 from ntpd_fast.server.shared import Shared, SharedPlan
 
 # What is counted and is no fault.

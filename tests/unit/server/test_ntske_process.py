@@ -18,8 +18,8 @@ from ntpd_fast.client.ntske_client import KeExchange, KeKeys
 from ntpd_fast.server.keyring import CURRENT, random_keys
 from ntpd_fast.server.ntske_admission import AdmitAll
 from ntpd_fast.server.ntske_certificates import CertificateStore
+from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_process import NtsKeOptions, NtsKeParts, run_ntske
-from ntpd_fast.server.ntske_server import COUNTER_BYTES, KeCounters
 from tests.pki import Authority
 from tests.tls_peers import trusting
 

@@ -22,8 +22,9 @@ from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.keyring import CURRENT, random_keys
 from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
+from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit
-from ntpd_fast.server.ntske_server import COUNTER_BYTES, KeCounters, NtsKeServer, prefix_of
+from ntpd_fast.server.ntske_server import NtsKeServer, prefix_of
 from ntpd_fast.server.ntske_session import KeService
 from tests.pki import Authority
 from tests.tls_peers import server_credentials, tls_client

@@ -14,7 +14,8 @@ from ntpd_fast.nts.records import (
     request_records,
 )
 from ntpd_fast.server.keyring import CURRENT, random_keys
-from ntpd_fast.server.ntske_session import KeOutcome, KeService, KeSession
+from ntpd_fast.server.ntske_counters import KeOutcome
+from ntpd_fast.server.ntske_session import KeService, KeSession
 from tests.pki import Authority
 from tests.tls_peers import OpenSsl, openssl_context, server_credentials, tls_client
 
