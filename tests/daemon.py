@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.processes import FILTER
+
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "ntpd_fast.cli.daemon")
 START_S = 20.0
@@ -93,7 +95,7 @@ def running(
         (directory / "conf").write_text("\n".join([*common, *lines]) + "\n")
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*COMMAND, "-x", "-u", "root", "-f", str(directory / "conf"), *options],
+                [*COMMAND, "-x", "-u", "root", *FILTER, "-f", str(directory / "conf"), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd=directory,
             )
         daemon = Daemon(process, directory, port, cmdport)

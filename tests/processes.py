@@ -1,9 +1,13 @@
 """A look at processes by /proc, and waiting for what they do."""
 
+import os
 import time
 from collections.abc import Callable
 
 PATIENCE_S = 20.0
+
+FILTER = ("-F", os.environ["TEST_FILTER_LEVEL"]) if "TEST_FILTER_LEVEL" in os.environ else ()
+"""`make test-filter` runs every daemon of the tests with this."""
 
 
 def children_of(pid: int) -> list[int]:

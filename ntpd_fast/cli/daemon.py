@@ -27,6 +27,7 @@ from ntpd_fast.config import (
 )
 from ntpd_fast.config.printer import print_file, print_lines
 from ntpd_fast.config.start import user_exists
+from ntpd_fast.control.confinement import make_sandbox
 from ntpd_fast.control.main import run_control
 from ntpd_fast.control.overseer import ServiceManagerLink
 from ntpd_fast.control.processes import kept_capabilities, make_slots, open_family
@@ -43,6 +44,7 @@ from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.notify import Notifier
 from ntpd_fast.system.pidfile import PidFile
 from ntpd_fast.system.privileges import Capability, User, find_user
+from ntpd_fast.system.syscalls import Kind
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +148,8 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
     run = _run_options(identity, options, config)
     setup = open_setup(config, run, user, HandedOver.from_environment())
     undo.callback(setup.close)
+    pidfile = identity.pidfile if config.pidfile is None else config.pidfile
+    setup.sandbox = make_sandbox(config, run, options.filter_level, (pidfile, options.log_file))
     _give_up_rights(setup)
     if setup.workers == 0 and setup.ke_processes == 0:
         return run_control(setup, ServiceManagerLink(notifier, starter.ready))
@@ -171,8 +175,6 @@ def _read_config(identity: Identity, options: Options) -> Config:
     check_start(config, user=options.user, sched_priority=options.priority, filter_level=options.filter_level)
     for warning in (*config.warnings, *check_support(config)):
         log.warning("%s", warning)
-    if options.filter_level:
-        log.warning("System call filter (-F %d) has no effect yet", options.filter_level)
     if options.set_from_rtc:
         log.warning("Setting the clock from the RTC (-s) has no effect yet")
     return config
@@ -244,19 +246,28 @@ def _make_directory(path: str, user: User) -> None:
 
 
 def _give_up_rights(setup: Setup) -> None:
-    """Become the service user, with the few capabilities that are needed later. Raises FatalError."""
+    """Become the service user, with the few capabilities that are needed later, and close ourselves in.
+
+    Raises FatalError.
+    """
+    setup.sandbox.prepare()
     try:
         if setup.run.lock_memory:
             privileges.raise_memory_lock_limit()
         if setup.run.priority:
             privileges.set_realtime_priority(setup.run.priority)
         privileges.drop_to(setup.user, kept_capabilities(setup))
+        if setup.config.mailonchange is None:
+            # sendmail runs with the rights of its own group
+            privileges.forbid_new_privileges()
     except OSError as error:
         raise FatalError(f"Could not give up rights : {error.strerror}") from error
     if os.geteuid() == 0:
         log.warning("Running with root privileges")
     if setup.run.control_clock and not privileges.has_capability(Capability.SYS_TIME):
         log.warning("CAP_SYS_TIME not present")
+    setup.sandbox.close_in(Kind.SUPERVISOR)
+    setup.sandbox.announce()
 
 
 if __name__ == "__main__":

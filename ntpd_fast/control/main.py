@@ -56,6 +56,7 @@ from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function, reopen_file
 from ntpd_fast.system.mail import Mailer
+from ntpd_fast.system.syscalls import Kind
 from ntpd_fast.system.timers import Scheduler
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
+        setup.sandbox.close_in(Kind.CONTROL)
         loop.call_soon(begin, context, clockwork, upstream)
         loop.run_forever()
         overseer.stopping()

@@ -110,8 +110,10 @@ def ke_log_base(shared: Shared, index: int) -> int:
     return per_block * (shared.parts * plan.log_blocks + (1 + index) * plan.ke_log_blocks)
 
 
-def run_ke(config: Config, nts: NtsSetup, shared: Shared, index: int, channel: Channel) -> int:
-    """The life of key exchange process `index`, in the child; its exit status."""
+def run_ke(
+    config: Config, nts: NtsSetup, shared: Shared, index: int, channel: Channel, *, close_in: Callable[[], None]
+) -> int:
+    """The life of key exchange process `index`, in the child; its exit status. `close_in`: into the sandbox."""
 
     @contextlib.contextmanager
     def supervised(ntske: NtsKe) -> Iterator[None]:
@@ -127,6 +129,7 @@ def run_ke(config: Config, nts: NtsSetup, shared: Shared, index: int, channel: C
                 ntske.end()
 
         ntske.loop.add_reader(channel.fileno(), heed)
+        close_in()
         channel.send(Verb.READY)
         yield
         ntske.loop.remove_reader(channel.fileno())

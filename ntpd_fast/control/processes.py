@@ -19,6 +19,7 @@ from ntpd_fast.system import privileges
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function
 from ntpd_fast.system.privileges import Capability
+from ntpd_fast.system.syscalls import Kind
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def worker_slot(setup: Setup, index: int) -> Slot:
             ptp = PtpOptions.of(setup.config.ptpport, setup.config.ptpdomain)
             engine = Engine(sockets, setup.shared, index, channel=association, ptp=ptp)
             engine.sharpen_timers()
+            setup.sandbox.close_in(Kind.WORKER)
             return engine
 
         return run_worker(channel, waits, make_engine)
@@ -136,7 +138,9 @@ def ke_slot(setup: Setup, index: int) -> Slot:
             privileges.leave_realtime()
         setup.shared.enter_ke(index)
         setup.shared.close_descriptors()
-        return run_ke(setup.config, nts, setup.shared, index, channel)
+        return run_ke(
+            setup.config, nts, setup.shared, index, channel, close_in=lambda: setup.sandbox.close_in(Kind.NTS_KE)
+        )
 
     def confinement() -> Confinement:
         return Confinement(keep=[*setup.shared.descriptors, *_ke_listeners(setup), *daemon_log.descriptors()])

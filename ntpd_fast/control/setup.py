@@ -23,6 +23,7 @@ from ntpd_fast.server.sockets import NtpSockets, open_sockets
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.privileges import User
+from ntpd_fast.system.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from ntpd_fast.control.nts import NtsSetup
@@ -47,6 +48,8 @@ class Setup:
     associations: list[tuple[socket.socket, socket.socket]]
     """One a worker, by which it hands control the packets of its associations: control's end, the worker's end."""
     nts: "NtsSetup | None" = None
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    """What each process is closed into once it has opened everything."""
 
     @property
     def ke_processes(self) -> int:

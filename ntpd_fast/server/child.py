@@ -35,8 +35,8 @@ class Confinement:
 
     `keep`: descriptors beyond the standard three. `capabilities`: those it keeps. `death_signal`: what it gets when
     the supervisor dies. `new_privileges`: whether programs it runs may gain some (`mailonchange` runs sendmail).
-    `name`: what process lists show (empty: as the parent). `sandbox`: closes the rest (Landlock, system call filter),
-    last of all.
+    `name`: what process lists show (empty: as the parent). The sandbox comes later: each process closes itself in when
+    it has opened everything.
     """
 
     keep: Collection[int]
@@ -44,7 +44,6 @@ class Confinement:
     death_signal: signal.Signals = signal.SIGKILL
     new_privileges: bool = False
     name: str = ""
-    sandbox: Callable[[], None] | None = None
 
 
 def spawn(main: Callable[[], int], confinement: Confinement) -> int:
@@ -94,11 +93,7 @@ def enter_child(confinement: Confinement, parent: int) -> bool:
     keep_capabilities(confinement.capabilities)
     if not confinement.new_privileges:
         forbid_new_privileges()
-    if not die_with_parent(confinement.death_signal, parent):
-        return False
-    if confinement.sandbox is not None:
-        confinement.sandbox()
-    return True
+    return die_with_parent(confinement.death_signal, parent)
 
 
 def reset_signals() -> None:

@@ -10,7 +10,7 @@ FEATURES: Final[tuple[tuple[str, bool], ...]] = (
     ("REFCLOCK", False),
     ("RTC", False),
     ("PRIVDROP", True),
-    ("SCFILTER", False),
+    ("SCFILTER", True),
     ("SIGND", True),
     ("NTS", True),
     ("SECHASH", True),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntpd_fast.cli.daemon import main
-from tests.processes import PATIENCE_S, children_of, is_running, wait_until
+from tests.processes import FILTER, PATIENCE_S, children_of, is_running, wait_until
 
 ROOT = Path(__file__).parents[2]
 REQUEST = struct.pack("!B39xQ", 4 << 3 | 3, 0x0123456789ABCDEF)
@@ -114,7 +114,7 @@ class Daemon:
         self.output_path = directory / "stdout"
         self.launcher = launcher
         rights = ["-u", user or "root"] if os.getuid() == 0 else ["-U"]
-        self.arguments = ["-x", *rights, *options, "-f", str(self.config)]
+        self.arguments = ["-x", *rights, *FILTER, *options, "-f", str(self.config)]
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.started_pid: int | None = None
 

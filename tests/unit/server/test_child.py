@@ -137,18 +137,6 @@ def test_sys_exit_is_an_exit_status(told):
     assert run(lambda: sys.exit(3))[1] == 3
 
 
-def test_sandbox_comes_last(told):
-    tell, run = told
-    order = []
-
-    def main() -> int:
-        os.write(tell, repr([*order, os.getpid() != os.getppid()]).encode())
-        return 0
-
-    words, _ = run(main, sandbox=lambda: order.append(privileges.permitted()))
-    assert eval(words) == [0, True]
-
-
 def test_child_dies_with_its_parent():
     read_end, write_end = os.pipe()
     middle = os.fork()
