@@ -128,9 +128,13 @@ def run_ke(
             except ChannelClosed:
                 ntske.end()
 
+        def begin() -> None:
+            # in the loop: it opens something of its own when it starts to turn
+            close_in()
+            channel.send(Verb.READY)
+
         ntske.loop.add_reader(channel.fileno(), heed)
-        close_in()
-        channel.send(Verb.READY)
+        ntske.loop.call_soon(begin)
         yield
         ntske.loop.remove_reader(channel.fileno())
 

@@ -468,9 +468,12 @@ def _how(exit_code: int) -> str:
     if exit_code >= 0:
         return f"exited with status {exit_code}"
     try:
-        return f"was killed by {signal.Signals(-exit_code).name}"
+        name = signal.Signals(-exit_code).name
     except ValueError:
         return f"was killed by signal {-exit_code}"
+    if -exit_code == signal.SIGSYS:
+        return f"was killed by {name}, for a system call that its filter forbids"
+    return f"was killed by {name}"
 
 
 def _catch_signals() -> _Wakeup:

@@ -103,8 +103,8 @@ CONDITIONS: Final[Mapping[Kind, Mapping[str, Only]]] = {
     Kind.WORKER: _ONLY_DATA,
     Kind.NTS_KE: {
         **_ONLY_DATA,
-        # TCGETS and FIONBIO: what opening a file and a socket that never blocks take
-        "ioctl": Only(1, ALL_BITS, (0x5401, 0x5421)),
+        # TCGETS, FIONBIO, FIOCLEX: what opening a file and a socket that never blocks take
+        "ioctl": Only(1, ALL_BITS, (0x5401, 0x5421, 0x5451)),
         "open": Only(1, O_WRITES, (0,)),
         "openat": Only(2, O_WRITES, (0,)),
     },
