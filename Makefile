@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-slow lint rpm test-rpm bench bench-quick soak sim accuracy clean
+.PHONY: deps build debug run test test-slow lint man rpm test-rpm bench bench-quick soak sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -43,6 +43,10 @@ test: build $(PEERS)
 # What takes longer: millions of nonces, thousands of connections.
 test-slow: build
 	$(PY) -m pytest -m slow tests/unit tests/sim tests/interop tests/system tests/fuzz
+
+# The manual pages, into build/man: man -l build/man/ntpd-fast.conf.5
+man: build
+	$(PY) packaging/build_manuals.py build/man
 
 # The packages, into build/rpm/RPMS.
 rpm:

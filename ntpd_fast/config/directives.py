@@ -330,13 +330,20 @@ _OWN = (
               ours=True),
 )
 
-DIRECTIVES: Mapping[str, Directive] = {
-    row.name: row
-    for group in (
-        _SOURCES, _NTS_CLIENT, _SELECTION, _CLOCK, _SERVER, _NTS_SERVER, _COMMANDS, _RTC, _OTHERS, _OWN,
-    )
-    for row in group
-}
+# Titles are those of the manual page.
+GROUPS: tuple[tuple[str, tuple[Directive, ...]], ...] = (
+    ("Time sources", _SOURCES),
+    ("Network Time Security of the client", _NTS_CLIENT),
+    ("Selection of sources", _SELECTION),
+    ("System clock", _CLOCK),
+    ("Serving time", _SERVER),
+    ("Network Time Security of the server", _NTS_SERVER),
+    ("Commands and monitoring", _COMMANDS),
+    ("Real-time clock", _RTC),
+    ("Logs, files and the process", _OTHERS),
+    ("Directives that chrony does not have", _OWN),
+)
+DIRECTIVES: Mapping[str, Directive] = {row.name: row for _, group in GROUPS for row in group}
 
 
 def options_of(row: Directive) -> OptionTable:

@@ -5,40 +5,17 @@ restarts and goes without a trace. The clock of this machine is out of reach (`m
 """
 
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.system.machine import ENVIRONMENT, Machine
+from tests.system.machine import Machine
+from tests.system.packages import DATABASE, ROOT, RPM, STOCK_CHRONYC, install, leave_the_clock_alone
 
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "packaging" / "rpm" / "ntpd-fast.spec"
-DATABASE = "/var/lib/test-rpmdb"
-RPM = ("rpm", "--dbpath", DATABASE)
-STOCK_CHRONYC = "/usr/local/bin/stock-chronyc"
-# Debian's chrony, as far as it would be in the way; its chronyc is a witness.
-WITHOUT_CHRONY = f"""\
-cp /usr/bin/chronyc {STOCK_CHRONYC}
-dpkg -L chrony | grep -v /doc/ | while read -r file; do
-    [ -d "$file" ] || rm -f "$file"
-done
-rm -rf /etc/chrony /var/lib/chrony /etc/systemd/system/chronyd.service
-"""
 UNITS = ("ntpd-fast.service", "ntpd-fast-restricted.service", "ntpd-fast-serve.service", "ntpd-fast-wait.service")
-# The machine has no right to set the clock, so the unit must not insist on it.
-NO_CLOCK = """\
-[Unit]
-ConditionCapability=
-[Service]
-AmbientCapabilities=
-AmbientCapabilities=CAP_NET_BIND_SERVICE
-CapabilityBoundingSet=
-CapabilityBoundingSet=CAP_NET_BIND_SERVICE
-"""
 ASK = """\
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -48,43 +25,6 @@ client.send(bytes([0x23]) + bytes(47))
 answer = client.recv(1024)
 print(answer[0] >> 6, answer[1])
 """
-
-
-@pytest.fixture(scope="session")
-def packages() -> dict[str, Path]:
-    """The packages by name, built from the tree as it stands."""
-    done = subprocess.run(
-        ["packaging/rpm/build.sh"], cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, timeout=580, check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    found = {}
-    for path in (ROOT / "build/rpm/RPMS").rglob("*.rpm"):
-        name = subprocess.run(["rpm", "-qp", "--qf", "%{NAME}", path], capture_output=True, text=True, check=True)
-        found[name.stdout] = path
-    return found
-
-
-@pytest.fixture
-def machine(tmp_path_factory):
-    with Machine(tmp_path_factory.mktemp("ntpd-fast-machine")) as machine:
-        machine.shell(WITHOUT_CHRONY)
-        machine.run(*RPM, "--initdb")
-        yield machine
-
-
-def install(machine: Machine, packages: dict[str, Path], *names: str) -> str:
-    """Install packages; what rpm and the scriptlets said."""
-    for name in names:
-        machine.put(f"/tmp/{name}.rpm", packages[name].read_bytes())
-    # Dependencies are Debian packages here, which rpm does not know of.
-    return machine.run(*RPM, "-i", "--nodeps", *(f"/tmp/{name}.rpm" for name in names))
-
-
-def leave_the_clock_alone(machine: Machine, *units: str) -> None:
-    for unit in units:
-        machine.write(f"/etc/systemd/system/{unit}.d/test.conf", NO_CLOCK)
-    machine.run("systemctl", "daemon-reload")
 
 
 def answer(machine: Machine, port: int = 123) -> tuple[int, int]:
@@ -99,12 +39,21 @@ def verify(machine: Machine, *names: str) -> str:
 
 def test_rpmlint_has_nothing_to_say(packages):
     done = subprocess.run(
-        ["rpmlint", "--rpmlintrc", SPEC.with_suffix(".rpmlintrc"), SPEC, *packages.values()],
+        ["rpmlint", "--config", SPEC.with_name("rpmlint.toml"), "--rpmlintrc", SPEC.with_suffix(".rpmlintrc"), SPEC,
+         *packages.values()],
         capture_output=True, text=True, timeout=120, check=False,
     )
     lines = [line for line in done.stdout.splitlines() if re.search(r": [EW]: ", line)]
     assert lines == []
     assert "3 packages and 1 specfiles checked" in done.stdout
+
+
+def test_every_program_has_a_manual_page(packages):
+    for path in packages.values():
+        files = subprocess.run(["rpm", "-qpl", path], capture_output=True, text=True, check=True).stdout.split()
+        programs = {match[1] for file in files if (match := re.fullmatch(r"/usr/s?bin/(.+)", file))}
+        pages = {match[1] for file in files if (match := re.fullmatch(r"/usr/share/man/man[18]/(.+)\.[18]\.gz", file))}
+        assert programs == pages, path.name
 
 
 def test_install_run_verify_erase(machine, packages):
@@ -304,9 +253,3 @@ def test_completion_knows_commands_and_their_words(machine, packages):
     assert complete("chronyc", "source") == {"sources", "sourcestats", "sourcename"}
     assert complete("ntpc-fast", "-n", "reload", "") == {"sources"}
     assert "makestep" in complete("ntpd-fast", "make")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def tools():
-    for tool in ("rpmbuild", "rpmlint", "nsenter", "setpriv"):
-        assert shutil.which(tool), f"{tool} is missing: 'make deps' installs it"
