@@ -14,9 +14,10 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from ntpd_fast._record import dataclass
 
 PORT: Final = 11123
 COMMAND_PORT: Final = 11323

@@ -6,8 +6,9 @@ that every tool around it finds what it looks for; otherwise its own.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from ntpd_fast._record import dataclass
 
 OWN_NAME: Final = "ntpd-fast"
 CHRONY_NAME: Final = "chronyd"

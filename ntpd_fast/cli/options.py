@@ -8,8 +8,9 @@ import enum
 import getopt
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from ntpd_fast._record import dataclass, replace
 
 _NUMBER: Final = re.compile(r"\s*[+-]?[0-9]+")
 _INT_MAX: Final = 2**31 - 1

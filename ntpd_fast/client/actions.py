@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.packet import IPAddress
 from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.samplefilter import Sample

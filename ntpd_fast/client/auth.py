@@ -10,12 +10,12 @@ import enum
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.packet import Packet, PacketAuth
 from ntpd_fast.client.stamps import Now
 from ntpd_fast.config.keyfile import CIPHER_KEY_SIZES, KeyType, SymmetricKey

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.auth import Authenticator
 from ntpd_fast.client.dialogue import Dialogue
 from ntpd_fast.client.packet import IPAddress, Packet, ns_to_ntp64, ntp64_diff_s, refid_of, to_short

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.events import NS_PER_S
 
 SO_TIMESTAMPNS = 35

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.actions import MeasurementRecord
 from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.selection import SelectReport

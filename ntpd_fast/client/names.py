@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import IPAddress
 from ntpd_fast.client.resolver import Resolution, Resolver

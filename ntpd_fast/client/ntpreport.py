@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.packet import Header, IPAddress
 from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.samplefilter import Sample

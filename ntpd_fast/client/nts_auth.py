@@ -12,10 +12,10 @@ import hmac
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ntpd_fast._aead import Aead, key_size, nonce_size
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.auth import AuthMode, AuthReport
 from ntpd_fast.client.ntske_client import (
     RETRY_LOG2_ANSWERED,

@@ -11,10 +11,10 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast._tls import AlpnError, Credentials, Session, TlsError, set_time_offset
 from ntpd_fast.client.resolver import Resolution, Resolver
 from ntpd_fast.nts.keys import export_keys

@@ -11,9 +11,9 @@ import enum
 import hashlib
 import math
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.events import NS_PER_S
 

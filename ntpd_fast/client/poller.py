@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from ntpd_fast._ptp import wrap
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.client import kernelstamps
 from ntpd_fast.client.packet import HEADER_LENGTH, MAX_PACKET_LENGTH, IPAddress
 from ntpd_fast.client.stamps import Stamp, StampSource, diff_s

@@ -15,9 +15,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import IPAddress
 from ntpd_fast.config.resolve import parse_address
 

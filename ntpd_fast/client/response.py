@@ -6,8 +6,8 @@ Test numbers are those of RFC 1305 and chrony's logs: 1–3 and 5–7 judge the 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.client.packet import Packet, ntp64_diff_s, ntp64_to_ns
 from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.sourcestats import DelayTestData

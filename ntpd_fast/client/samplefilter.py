@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.client.regression import chi_square_90, fit_weighted
 from ntpd_fast.clock.events import NS_PER_S, ChangeKind, ClockChange
 

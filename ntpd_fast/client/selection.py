@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
 
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.client.selectionevents import SelectionEvent, SelectionEventKind
 from ntpd_fast.client.source import (
     BAD_STATES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.source import SelectableSource
 from ntpd_fast.system.messages import Severity
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.actions import MeasurementRecord
 from ntpd_fast.client.association import Association
 from ntpd_fast.client.auth import (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.regression import (
     asymmetry_slope,
     distance_weights,

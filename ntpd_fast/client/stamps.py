@@ -7,8 +7,8 @@ nanoseconds and turned into float seconds last.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.clock.events import NS_PER_S, ClockChange
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+
+from ntpd_fast._record import dataclass
 
 READ_MAX_BYTES = 4096
 FREQUENCY_MAX_PPM = 1e6

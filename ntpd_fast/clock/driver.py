@@ -8,8 +8,9 @@ really set; it knows nothing of sources or correction strategy. Frequencies are 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Protocol
+
+from ntpd_fast._record import dataclass
 
 
 class Leap(enum.IntEnum):

@@ -6,10 +6,10 @@ estimates made here (manual input) and for tests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 
 

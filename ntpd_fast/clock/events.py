@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from ntpd_fast._record import dataclass
 
 NS_PER_S = 1_000_000_000
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import FallbackDrift
 from ntpd_fast.system.timers import Scheduler, TimerHandle
 

@@ -13,10 +13,10 @@ import time
 import zoneinfo
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.system.messages import Log, Severity
 

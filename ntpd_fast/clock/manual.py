@@ -6,9 +6,8 @@ stratum-0 reference with a leap indicator of "unsynchronised", which is followed
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ntpd_fast import _regress
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.estimate import Estimate, Update
 from ntpd_fast.clock.events import ChangeKind, ClockChange

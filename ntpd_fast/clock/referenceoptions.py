@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driftfile import Drift
 from ntpd_fast.clock.served import Served, ServedReference
 from ntpd_fast.clock.trackinglog import TrackingRecord

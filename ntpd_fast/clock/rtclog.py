@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.events import NS_PER_S
 
 RTC_LOG_TITLE = "   Date (UTC) Time   RTC fast (s) Val   Est fast (s)   Slope (ppm)  Ns  Nr Meas"

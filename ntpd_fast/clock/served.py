@@ -7,8 +7,7 @@ Field names, units and meaning are those of the reference page in shared memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.slew import Mapping
 from ntpd_fast.clock.smoothing import NO_STAGES, SmoothingState, Stage

@@ -15,9 +15,9 @@ frequency is read back and becomes part of the mapping, never an error.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import ClockDriver
 from ntpd_fast.system.timers import Scheduler, TimerHandle
 

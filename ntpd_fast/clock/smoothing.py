@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.events import ChangeKind, ClockChange
 from ntpd_fast.system.messages import Log, Severity
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 
 NS_PER_S = 1_000_000_000

@@ -6,10 +6,10 @@ address is only found when the daemon starts.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import ClassVar
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.kinds import Draft, could_not_parse
 from ntpd_fast.config.lexer import Line
 from ntpd_fast.config.model import AccessRule, IPAddress

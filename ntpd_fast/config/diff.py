@@ -5,8 +5,8 @@ name and all options; of equal ones, as many are kept as both sides have.
 """
 
 from collections import Counter
-from dataclasses import dataclass, fields
 
+from ntpd_fast._record import dataclass, fields
 from ntpd_fast.config.directives import DIRECTIVES, Directive, Reload
 from ntpd_fast.config.model import Config, SourceConfig
 

@@ -7,9 +7,9 @@ keeps it out of files checked for chrony.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.access import Access
 from ntpd_fast.config.kinds import (
     AddedWord,

@@ -8,9 +8,9 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.config.lexer import LINE_SIZE_MAX, physical_lines
 from ntpd_fast.config.words import NotANumber, u32_prefix
 

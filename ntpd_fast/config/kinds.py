@@ -8,10 +8,10 @@ anything (nan, an infinite correction) leaves the field as it is and is told in 
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.lexer import Line
 from ntpd_fast.config.model import Config, LogKind

@@ -8,8 +8,8 @@ number of files, of bytes and of lines that say something. What is beyond is ref
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.model import Where
 

@@ -14,9 +14,10 @@ Ranges and defaults: chrony.conf(5); a variable that holds a `Config` is called 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
+
+from ntpd_fast._record import dataclass, field, replace
 
 IPAddress = IPv4Address | IPv6Address
 

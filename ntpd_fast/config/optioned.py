@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.kinds import Draft, could_not_parse, invalid
 from ntpd_fast.config.lexer import Line

@@ -6,10 +6,10 @@ cannot mean anything (not a number in C's sense, or an infinite correction) keep
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from ntpd_fast._record import Field, dataclass, replace
 from ntpd_fast.config.model import (
     ExtField,
     HwTimestampOptions,

@@ -5,9 +5,9 @@ after the last number, where it is ignored (`makestep 1 3.9` means a limit of 3)
 """
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.kinds import Draft, check_count, could_not_parse, missing_arguments, unusable_value
 from ntpd_fast.config.lexer import Line
 from ntpd_fast.config.model import (

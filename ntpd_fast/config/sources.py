@@ -5,9 +5,9 @@ of the file still counts. What was passed over is told once, in a bounded number
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.kinds import Draft, invalid
 from ntpd_fast.config.lexer import LINE_SIZE_MAX, Budget, Line, physical_lines, read_file, split_line

@@ -7,7 +7,8 @@ becomes the next word (`minpoll 5iburst`). Only ASCII digits are digits.
 
 import math
 import re
-from dataclasses import dataclass, field
+
+from ntpd_fast._record import dataclass, field
 
 INT_MIN = -(2**31)
 INT_MAX = 2**31 - 1

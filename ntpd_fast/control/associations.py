@@ -11,9 +11,9 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.stamps import StampSource
 
 IPAddress = IPv4Address | IPv6Address

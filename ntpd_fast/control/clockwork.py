@@ -11,9 +11,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ntpd_fast._clock import monotonic_raw_readings, realtime_readings
+from ntpd_fast._record import dataclass
 from ntpd_fast.client.auth import Authenticator, KeyStore
 from ntpd_fast.client.poller import Poller, PollerOptions
 from ntpd_fast.client.sources import DaemonFacts, Sources, SourcesHooks, key_authenticators

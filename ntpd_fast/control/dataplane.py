@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ntpd_fast._auth import build_key_table
 from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, init_shard, shard_size
 from ntpd_fast._packet import ntp64
+from ntpd_fast._record import dataclass
 from ntpd_fast._region import serving_table
 from ntpd_fast._tsmap import TimestampMapReader
 from ntpd_fast.config.model import RatelimitOptions

@@ -9,13 +9,13 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from ntpd_fast._auth import KeyTableFull
+from ntpd_fast._record import dataclass, fields
 from ntpd_fast.client.dumps import DumpDirectory, DumpReload, Dumps
 from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks

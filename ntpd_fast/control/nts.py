@@ -13,10 +13,10 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from ntpd_fast._clientlog import ClientLogWriter
 from ntpd_fast._packet import ntp64
+from ntpd_fast._record import dataclass
 from ntpd_fast._tls import TlsError
 from ntpd_fast.config.model import Config
 from ntpd_fast.control.plan import NtsPlan

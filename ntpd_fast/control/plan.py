@@ -3,10 +3,10 @@
 import grp
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from ntpd_fast._record import dataclass, replace
 from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.config.model import Config, SourceKind
 from ntpd_fast.control.runoptions import RunOptions

@@ -1,7 +1,6 @@
 """What the command line says about a run, beside the configuration; everything here stays as it is while we run."""
 
-from dataclasses import dataclass
-
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.reference import ReferenceMode
 
 

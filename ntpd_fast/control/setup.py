@@ -9,9 +9,9 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
 from ntpd_fast.control.plan import MemoryPlan, Plan, command_socket_plan, make_plan, plan_memory

@@ -6,10 +6,10 @@ units and signs. A request that cannot be served raises `CommandFailed` with its
 is a bug of ours. Values come checked and clamped: a back end never sees a subnet of 200 bits.
 """
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, Protocol
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import AccessRule, LocalOptions, MakeStep, SourceConfig
 
 from .codec.address import Address

@@ -16,9 +16,10 @@ from asyncio import AbstractEventLoop
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
+
+from ntpd_fast._record import dataclass
 
 from .codec.address import Address, Family
 from .codec.commands import REQUEST_LENGTH_MAX

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import ip_address
 
 from ntpd_fast._aead import key_size
+from ntpd_fast._record import dataclass, field
 
 ALPN = b"ntske/1"
 MESSAGE_MAX = 16384

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.events import NS_PER_S
 

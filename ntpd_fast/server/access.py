@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import AccessRule, IPAddress
 
 IPNetwork = IPv4Network | IPv6Network

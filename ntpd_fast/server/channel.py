@@ -7,7 +7,8 @@ that slow is one that is about to be killed for standing still.
 
 import enum
 import socket
-from dataclasses import dataclass
+
+from ntpd_fast._record import dataclass
 
 MESSAGE_BYTES = 512
 

@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import NoReturn
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.system.privileges import (
     Capability,
     die_with_parent,

@@ -9,9 +9,9 @@ one address. Control never writes into another's shard: a reset is a number the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ntpd_fast._clientlog import ClientLogReader, ClientRecord, shard_size
+from ntpd_fast._record import dataclass
 from ntpd_fast._tsmap import map_size
 
 RECORDS_PER_BLOCK = 16

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ntpd_fast._record import dataclass
 from ntpd_fast._udp import Poller, ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
 

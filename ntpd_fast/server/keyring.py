@@ -16,13 +16,13 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ntpd_fast._aead import key_size
 from ntpd_fast._nts import KeyRing
+from ntpd_fast._record import dataclass
 from ntpd_fast.system.files import read_bounded, write_atomically
 from ntpd_fast.system.messages import Log, Severity
 from ntpd_fast.system.timers import Scheduler, TimerHandle

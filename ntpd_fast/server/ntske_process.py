@@ -12,11 +12,11 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import uvloop
 
 from ntpd_fast._nts import KeyRing
+from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.nts.records import DEFAULT_NTP_PORT
 from ntpd_fast.server.ntske_admission import Admission

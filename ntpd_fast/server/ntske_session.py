@@ -8,9 +8,9 @@ before its first byte.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ntpd_fast._nts import KeyRing
+from ntpd_fast._record import dataclass
 from ntpd_fast._tls import Credentials, Session, TlsError
 from ntpd_fast.nts.keys import export_keys
 from ntpd_fast.nts.records import (

@@ -11,10 +11,10 @@ import fcntl
 import os
 import secrets
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass, field
 
 from ntpd_fast._clientlog import init_shard, shard_size
 from ntpd_fast._nts import RING_BYTES, KeyRing
+from ntpd_fast._record import dataclass, field
 from ntpd_fast._region import COUNTER_NAMES, ControlRegion, Mapping, WorkerRegion, round_to_page
 from ntpd_fast._tsmap import init_map, map_size
 

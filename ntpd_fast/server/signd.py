@@ -13,9 +13,9 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.system.messages import Log, Severity
 
 Context = TypeVar("Context")

@@ -18,9 +18,9 @@ import logging
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.server.steering import Steering
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.listen_fds import HandedOver, format_address

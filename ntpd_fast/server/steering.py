@@ -13,8 +13,9 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from ntpd_fast._record import dataclass
 
 # asm-generic/socket.h
 SO_ATTACH_REUSEPORT_CBPF: Final = 51

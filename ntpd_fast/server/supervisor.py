@@ -20,9 +20,9 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
+from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
 from ntpd_fast.server.child import Confinement, spawn
 

@@ -12,9 +12,9 @@ import pwd
 import resource
 import signal
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from ntpd_fast._record import dataclass
 from ntpd_fast.system.errors import FatalError
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

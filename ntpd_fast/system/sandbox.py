@@ -7,9 +7,9 @@ kernel it runs on is told once, at the start; what is asked for and cannot be ha
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.system import landlock, privileges, seccomp
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.syscalls import Kind

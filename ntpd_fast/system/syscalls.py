@@ -10,8 +10,9 @@ up: the supervisor's is inherited by every other process, so it allows what any 
 import enum
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from ntpd_fast._record import dataclass
 
 
 class Kind(enum.Enum):

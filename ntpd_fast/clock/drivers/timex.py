@@ -7,7 +7,8 @@ makes the real call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from ntpd_fast._record import dataclass
 
 ADJ_OFFSET = 0x0001
 ADJ_FREQUENCY = 0x0002
