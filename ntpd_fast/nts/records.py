@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ntpd_fast._aead import key_size
 from ntpd_fast._record import dataclass, field
@@ -60,22 +61,33 @@ _ERROR_TEXT = {
 }
 
 
-@dataclass(frozen=True)
-class Record:
+# Python 3.11 looks a member of an enumeration up with Python code: not eight times for every client.
+_END_OF_MESSAGE = int(RecordType.END_OF_MESSAGE)
+_COOKIE = int(RecordType.COOKIE)
+
+
+class Record(NamedTuple):
+    """One record; `kind` is a RecordType or another number below 2^15."""
+
     kind: int
     body: bytes = b""
     critical: bool = False
 
     def encode(self) -> bytes:
-        return _HEADER.pack(self.kind | (_CRITICAL if self.critical else 0), len(self.body)) + self.body
+        return _encode(self)
 
 
-END = Record(RecordType.END_OF_MESSAGE, critical=True)
+def _encode(record: tuple[int, bytes, bool]) -> bytes:
+    kind, body, critical = record
+    return _HEADER.pack(kind | _CRITICAL if critical else kind, len(body)) + body
+
+
+END = Record(_END_OF_MESSAGE, critical=True)
 
 
 def encode(records: Iterable[Record]) -> bytes:
     """A message: the records and the End of Message."""
-    return b"".join(record.encode() for record in (*records, END))
+    return b"".join([_encode(record) for record in (*records, END)])
 
 
 def uint16s(values: Iterable[int]) -> bytes:
@@ -111,7 +123,7 @@ class MessageReader:
                 return None
             record = Record(kind & ~_CRITICAL, bytes(self._data[start : start + length]), bool(kind & _CRITICAL))
             self._offset = start + length
-            if record.kind == RecordType.END_OF_MESSAGE:
+            if record.kind == _END_OF_MESSAGE:
                 if record != END:
                     raise BrokenMessage("End of Message record is not critical or not empty")
                 if len(self._data) > self._offset:
@@ -235,7 +247,7 @@ def agreement_records(
         records.append(Record(RecordType.NTPV4_PORT, uint16s([port]), critical=True))
     if server is not None:
         records.append(Record(RecordType.NTPV4_SERVER, server.encode("ascii"), critical=True))
-    return (*records, *(Record(RecordType.COOKIE, cookie) for cookie in cookies))
+    return (*records, *[Record(_COOKIE, cookie) for cookie in cookies])
 
 
 def request_records(algorithms: Sequence[int]) -> tuple[Record, ...]:

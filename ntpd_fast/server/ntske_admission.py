@@ -6,14 +6,11 @@ Both are read where the data plane reads them, in shared memory; the client log 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from ntpd_fast._access import AccessView
 from ntpd_fast._clientlog import ClientLogWriter
 from ntpd_fast.config.model import RatelimitOptions
-
-IPAddress = IPv4Address | IPv6Address
 
 ACCESS = "access"
 SERVICE_NTSKE = 1
@@ -23,8 +20,11 @@ _LIMIT_PASS = 0
 class Admission(Protocol):
     """Decides about an accepted connection, once."""
 
-    def admit(self, address: IPAddress) -> str:
-        """Empty: welcome. Otherwise the counter of the refusal, `refused_access` or `refused_rate`."""
+    def admit(self, address: bytes) -> str:
+        """Empty: welcome. Otherwise the counter of the refusal, `refused_access` or `refused_rate`.
+
+        `address` is packed.
+        """
 
     def set_limit(self, limit: RatelimitOptions | None) -> None:
         """Another `ntsratelimit`, None: no limit."""
@@ -33,7 +33,7 @@ class Admission(Protocol):
 class AdmitAll:
     """Everybody is welcome."""
 
-    def admit(self, address: IPAddress) -> str:
+    def admit(self, address: bytes) -> str:
         return ""
 
     def set_limit(self, limit: RatelimitOptions | None) -> None:
@@ -78,14 +78,14 @@ class SharedAdmission:
         else:
             self._clients.set_limit(SERVICE_NTSKE, limit.interval, limit.burst, limit.leak)
 
-    def admit(self, address: IPAddress) -> str:
+    def admit(self, address: bytes) -> str:
         view = self._access()
-        if view is None or not view.check(address.packed):
+        if view is None or not view.check(address):
             # as for NTP requests: who is denied is not recorded
             return "refused_access"
         if self._clients is not None:
             self._clients.set_reset(*self._reset())
-            index = self._clients.hit(address.packed, SERVICE_NTSKE, self._ntp_time())
+            index = self._clients.hit(address, SERVICE_NTSKE, self._ntp_time())
             if self._clients.limit(index, SERVICE_NTSKE) != _LIMIT_PASS:
                 return "refused_rate"
         return ""

@@ -28,8 +28,9 @@ class KeOutcome(IntEnum):
     """Closed early, in favour of a client from elsewhere."""
 
 
+OUTCOME_COUNTERS = {outcome: outcome.name.lower() for outcome in KeOutcome}
 COUNTERS = (
-    *(outcome.name.lower() for outcome in KeOutcome),
+    *OUTCOME_COUNTERS.values(),
     "accepted",
     "refused_access",
     "refused_rate",

@@ -13,16 +13,13 @@ import errno
 import socket
 from collections.abc import Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ntpd_fast.server.ntske_admission import Admission, AdmitAll
-from ntpd_fast.server.ntske_counters import KeCounters, KeOutcome
+from ntpd_fast.server.ntske_counters import OUTCOME_COUNTERS, KeCounters, KeOutcome
 from ntpd_fast.server.ntske_session import KeService, KeSession
 from ntpd_fast.server.ntske_table import SessionTable
 from ntpd_fast.system.messages import Log, Severity
 from ntpd_fast.system.readiness import Readiness
-
-IPAddress = IPv4Address | IPv6Address
 
 SESSION_TIMEOUT_S = 2.0
 """From accept to the end, as chrony has it (nts.md §1)."""
@@ -31,6 +28,7 @@ ACCEPTS_PER_TURN = 64
 ACCEPT_PAUSE_S = 0.1
 """Pause after descriptors or memory have run out: sessions that end give some back."""
 READ_SIZE = 16384
+_IPV4_BYTES = 4
 _RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # accept(2) hands on errors of the connection it would have returned: they mean the next one, not the listener
 _TRANSIENT = {
@@ -156,7 +154,7 @@ class NtsKeServer:
                 if error.errno not in _TRANSIENT:
                     raise
                 continue
-            self._admit(sock, ip_address(peer[0].partition("%")[0]))
+            self._admit(sock, socket.inet_pton(listener.family, peer[0].partition("%")[0]))
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: the backlog keeps newcomers for the moment, sessions go on."""
@@ -169,7 +167,7 @@ class NtsKeServer:
         if self._resume is None:
             self._resume = self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
 
-    def _admit(self, sock: socket.socket, address: IPAddress) -> None:
+    def _admit(self, sock: socket.socket, address: bytes) -> None:
         refusal = self._admission.admit(address)
         if refusal:
             self.counters.add(refusal)
@@ -222,7 +220,7 @@ class NtsKeServer:
         session = connection.session
         out = session.receive(data)
         if session.outcome is not None:
-            self.counters.add(session.outcome.name.lower())
+            self.counters.add(OUTCOME_COUNTERS[session.outcome])
             if session.reason:
                 self._log(Severity.DEBUG, f"NTS-KE session ended : {session.reason}")
         self._send(connection, out)
@@ -271,6 +269,6 @@ class NtsKeServer:
         self.counters.set("sessions", len(self._table))
 
 
-def prefix_of(address: IPAddress) -> bytes:
-    """What counts as one network when places are shared out: an IPv4 /24, an IPv6 /48."""
-    return address.packed[:3] if address.version == 4 else address.packed[:6]
+def prefix_of(address: bytes) -> bytes:
+    """What counts as one network when places are shared out: an IPv4 /24, an IPv6 /48. Both are packed."""
+    return address[:3] if len(address) == _IPV4_BYTES else address[:6]
