@@ -1,6 +1,6 @@
 """What the data plane of one process keeps in memory: the state of a worker and of each of its sockets.
 
-Declarations only. `_udp` drives it, `_stamps` fills in what the kernel says about transmit times.
+Declarations only. `_polling`, `_udp` and `_sending` drive it, `_stamps` fills in what the kernel says about transmit times.
 """
 
 
@@ -34,15 +34,12 @@ cdef extern from "<sys/socket.h>" nogil:
         int cmsg_level
         int cmsg_type
 
-cdef extern from "<netinet/in.h>" nogil:
-    struct sockaddr_in6:
-        pass
-
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
-    CHUNK = 4                   # answers stamped with one reading of the clock and sent with one call
-    CHUNK_FROM = 16             # datagrams in a batch from which on chunks are used; below, each answer goes alone
+    CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
+    CHUNK_FROM = 16             # answers in a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
+    STAMPS_A_CALL = 16          # transmit stamps that may wait before they are fetched
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 512
     CONTROL_OUT = 96
@@ -86,9 +83,7 @@ ctypedef struct worker_state:
     uint32_t log_base           # number of this shard's first record among those of all workers
     int channel                 # to control, -1: none
     int64_t stale_ns            # oldest request that is still answered
-    bint kernel_rx              # the last batch had receive stamps of the kernel
-    int64_t last_turn_ns        # monotonic time of the last turn that received something
-    double gap_ns               # running mean of the time between two requests
+    bint interrupted            # a signal came while a receive call waited
     bint bad_table              # a current table failed its check: the one before it, or none, is in use
     nts_request nts[64]
 
@@ -106,13 +101,21 @@ cdef enum:
     PENDING_SAVE = 1            # its stamp belongs into the timestamp map
     PENDING_SAMPLE = 2          # its stamp only teaches what sending costs
 
-# The learned time from reading the clock to the moment a message leaves, ns.
+# Places a stamp can teach about: of a message in its call, or for a lone one
+cdef enum:
+    PLACE_LONE = 0x8000
+    PLACE_LATER = 1             # lone, and not the first of its batch
+
+# What was learned about sending, ns: from reading the clock, or from the end of writing, until a message leaves.
 ctypedef struct send_model:
-    double write                # of writing one answer: all of a batch are written before the first is sent
-    double single               # until a lone message leaves
-    double first                # until the first of a batch leaves
-    double each                 # and each later one
-    uint32_t since_sample       # batches since the kernel was last asked for a stamp to learn from
+    double write                # of writing one answer: all of a call are written before the first is sent
+    double lone[2]              # until a lone message leaves: the first of its batch, a later one
+    double first                # until the first of a call with several leaves
+    double unit                 # of such a call, a message: as the last calls were
+    double tilt                 # each later one leaves `unit * tilt` after the one before
+    double plain                # of a call with a lone message
+    double asked                # and with one that asks for its stamp
+    uint32_t calls              # since the kernel was last asked for a stamp to learn from
 
 # One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
 ctypedef struct socket_state:
@@ -124,6 +127,8 @@ ctypedef struct socket_state:
     bint ptp                    # NTP over PTP: every datagram has a prefix
     uint8_t ptp_domain
     uint16_t ptp_sequence
+    bint may_wait               # a receive call may wait for this socket
+    uint64_t waited             # receive calls that did
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
     uint32_t next_id            # of the next message that asks for its transmit stamp
@@ -139,7 +144,7 @@ ctypedef struct socket_state:
     serve_request requests[64]
     uint32_t slots[64]          # of each answer: the slot of its request
     uint32_t sending[64]        # of each message being sent: its answer
-    bint stamps_due             # something sent has asked for its stamp
+    uint32_t stamps_due         # messages that asked for their stamp since stamps were last read
     uint8_t data_in[64][1216]
     uint8_t data_out[64][1216]
     uint8_t control_in[64][512]

@@ -6,11 +6,11 @@ of messages that asked. Where data come back all the same, the packet itself say
 error queue that fit nothing are counted and dropped.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CONTROL_IN, PENDING, PENDING_FREE, PENDING_SAMPLE, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr,
+    BATCH, BATCHES_A_TURN, CONTROL_IN, PENDING, PENDING_FREE, PENDING_SAMPLE, PLACE_LATER, PLACE_LONE, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr,
     mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
 )
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
@@ -60,6 +60,7 @@ cdef enum:
 cdef int64_t NS_PER_S = 1000000000LL
 cdef double LEARN_STEP_NS = 400.0       # largest error a measurement may teach: one preemption teaches little
 cdef double LEARN_WEIGHT = 0.05         # of a new measurement
+cdef double ASKING_BEFORE = 0.75        # share of what asking for a stamp costs that comes before the stamp is taken
 
 
 cdef void learn(double *cost, double measured) noexcept nogil:
@@ -74,24 +75,30 @@ cdef void learn(double *cost, double measured) noexcept nogil:
         cost[0] = 0.0
 
 
-cdef void learn_departure(send_model *model, int position, bint lone, double measured) noexcept nogil:
-    """Teach the model when a message at a place in its batch left, in ns after the clock was read."""
-    cdef double error
-    if lone:
-        learn(&model.single, measured)
+cdef void learn_departure(send_model *model, uint32_t place, double measured) noexcept nogil:
+    """Teach the model when a message left, in ns after it was written; `place` as in `pending_stamp`.
+
+    The request for the stamp itself delays the message; what it adds to a lone call is known, and most of that comes
+    before the stamp is taken.
+    """
+    cdef double error, ahead
+    measured -= (model.asked - model.plain) * ASKING_BEFORE
+    if place & PLACE_LONE:
+        learn(&model.lone[place & PLACE_LATER], measured)
         return
-    error = measured - model.first - model.each * position
+    ahead = model.unit * place
+    error = measured - model.first - ahead * model.tilt
     if error > LEARN_STEP_NS:
         error = LEARN_STEP_NS
     elif error < -LEARN_STEP_NS:
         error = -LEARN_STEP_NS
     # a step down the gradient of the squared error; the factors keep it stable up to the last place of a chunk
     model.first += error * LEARN_WEIGHT
-    model.each += error * LEARN_WEIGHT * position / 32.0
+    model.tilt += error * LEARN_WEIGHT * place / (model.unit * 64.0 + 1.0)
     if model.first < 0.0:
         model.first = 0.0
-    if model.each < 0.0:
-        model.each = 0.0
+    if model.tilt < 0.0:
+        model.tilt = 0.0
 
 
 cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used) noexcept nogil:
@@ -213,8 +220,7 @@ cdef void use_stamp(socket_state *state, uint32_t number, int64_t raw_ns, const 
             counters[COUNT_TXTS_UNMATCHED] += 1
             return
         if pending.predicted_ns != 0:
-            learn_departure(&state.model, pending.position & 0x7FFF, pending.position & 0x8000 != 0,
-                            <double>(raw_ns - pending.predicted_ns))
+            learn_departure(&state.model, pending.position, <double>(raw_ns - pending.predicted_ns))
         if pending.state == PENDING_SAMPLE:
             pending.state = PENDING_FREE
             return
@@ -236,6 +242,7 @@ cdef int read_stamps(socket_state *state) noexcept nogil:
     cdef int64_t raw_ns
     cdef bint is_stamp
     cdef uint32_t number, length
+    state.stamps_due = 0
     for batch in range(BATCHES_A_TURN):
         received = recvmmsg(state.fd, state.err, BATCH, MSG_ERRQUEUE | MSG_DONTWAIT, NULL)
         if received <= 0:

@@ -4,7 +4,7 @@ from ntpd_fast._datapath cimport socket_state, worker_state
 from ntpd_fast._nts cimport KeyRing
 from ntpd_fast._region cimport ControlRegion, WorkerRegion
 
-cdef int run_batch(socket_state *state) noexcept nogil
+cdef int run_batch(socket_state *state, bint waits) noexcept nogil
 cdef int run_turn(socket_state *state) noexcept nogil
 
 
@@ -21,10 +21,3 @@ cdef class ServerSocket:
     cdef socket_state *state
     cdef WorkerCore core
     cdef readonly object socket
-
-
-cdef class Poller:
-    """An epoll set of server sockets and of descriptors that concern Python."""
-    cdef int epoll
-    cdef list sockets
-    cdef dict others

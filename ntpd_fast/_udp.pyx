@@ -1,18 +1,13 @@
-"""Bodies of `_udp.pxd`: the only place of the data plane that makes system calls.
+"""Bodies of `_udp.pxd`: receive a batch, let the core decide, hand the answers to `_sending`.
 
-A turn is at most BATCHES_A_TURN receive calls and ends with a batch that is not full. In a batch all requests are
-prepared first. Then, a chunk of CHUNK answers at a time, the clock is read, the answers are stamped and sent with one
-call. The stamp of each is the clock's reading plus the learned time until the kernel sends that one, so that a later
-place does not make it lie; a short chunk bounds what an interruption in the middle can spoil, at the price of a system
-call for every CHUNK answers. Everything runs without the GIL.
+A turn is at most BATCHES_A_TURN receive calls and ends with a batch that is not full. Everything runs without the GIL.
 """
 
 import os
-import select
 import socket as socket_module
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t, UINT64_MAX
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -23,50 +18,37 @@ from ntpd_fast._clientlog cimport (
     CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_set_limit, clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CHUNK, CHUNK_FROM, CONTROL_IN, DATA_ROOM, PENDING, PENDING_SAMPLE,
-    PENDING_SAVE, RANDOM_A_PACKET, TX_COUNTER, TX_IDS, TX_NONE, channel_message, cmsghdr, iovec, mmsghdr, msghdr, pending_stamp,
-    send_model, socklen_t, socket_state, worker_state,
+    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, STAMPS_A_CALL, TX_COUNTER, TX_IDS,
+    TX_NONE, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
-    OUT_CONTROL, OUT_DROP_FORMAT, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE, RES_HIT,
-    RES_INTERLEAVED, RES_SAVE, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
-    serve_batch, serve_context, serve_finish, serve_prefetch, serve_prefetch_records, serve_prepare,
-    serve_request, serve_saved,
+    OUT_CONTROL, OUT_DROP_FORMAT, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE,
+    RES_HIT, RES_INTERLEAVED, STAMP_DAEMON, STAMP_KERNEL, answered, map_cook, peer_table, peers_check, serve_answer,
+    serve_batch, serve_context, serve_finish, serve_prefetch, serve_prefetch_records, serve_prepare, serve_request,
 )
-from ntpd_fast._ptp cimport PTP_PREFIX, ptp_unwrap, ptp_wrap
+from ntpd_fast._ptp cimport PTP_PREFIX, ptp_unwrap
 from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
-    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS,
-    COUNT_NTP_AUTH, COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, COUNT_SEND_ERRORS,
-    COUNT_TX_DAEMON, REF_STEPPING, SERVING_MAGIC,
-    TABLE_ACCESS, TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, control_region, nf_fence,
-    nf_load_acquire, nf_store_release, ref_read, serving_options, table_current, worker_region,
+    COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS, COUNT_NTP_AUTH,
+    COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, REF_STEPPING, SERVING_MAGIC, TABLE_ACCESS,
+    TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, nf_fence, nf_load_acquire,
+    nf_store_release, serving_options, table_current,
 )
-from ntpd_fast._stamps cimport ask_for_stamp, learn, read_stamps, restart_ids, without_ids
+from ntpd_fast._sending cimport clock_ns, model_start, refresh_page, send_answers
+from ntpd_fast._stamps cimport read_stamps, restart_ids
 from ntpd_fast._tsmap cimport tsmap_attach, tsmap_repair
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
         long tv_nsec
-    int clock_gettime(int clock, timespec *ts)
-    int nanosleep(const timespec *request, timespec *left)
-    int CLOCK_REALTIME, CLOCK_MONOTONIC
+    int CLOCK_REALTIME
 
-cdef extern from "<sys/prctl.h>" nogil:
-    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
-    int PR_SET_TIMERSLACK
-
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        uint64_t u64
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
-    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLPRI, EPOLLERR
+cdef extern from "<sys/time.h>" nogil:
+    struct timeval:
+        long tv_sec
+        long tv_usec
 
 cdef extern from "<sys/socket.h>" nogil:
     cmsghdr *CMSG_FIRSTHDR(msghdr *message)
@@ -75,10 +57,9 @@ cdef extern from "<sys/socket.h>" nogil:
     size_t CMSG_LEN(size_t length)
     size_t CMSG_SPACE(size_t length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
-    int MSG_DONTWAIT, MSG_TRUNC, SOL_SOCKET, AF_INET, AF_INET6
+    int MSG_DONTWAIT, MSG_TRUNC, MSG_WAITFORONE, SOL_SOCKET, SO_RCVTIMEO, AF_INET, AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_IP, IPPROTO_IPV6, IP_PKTINFO, IPV6_PKTINFO
@@ -90,32 +71,14 @@ cdef enum:
     SO_TIMESTAMPING = 37
     SO_RXQ_OVFL = 40
     SO_SELECT_ERR_QUEUE = 45
-    SAMPLE_EVERY = 32           # batches between two stamps asked for only to learn
     PKTINFO4_SIZE = 12          # ifindex, local address, header destination
     PKTINFO6_SIZE = 20          # address, ifindex
     NAME4_SIZE = 16
     NAME6_SIZE = 28
-    EVENTS = 16
-    OTHERS_MAX = 16             # descriptors of Python's that one wait reports
 
+cdef long WAIT_US = 1000                        # the kernel rounds it up to a tick
 cdef int64_t NS_PER_S = 1000000000LL
 cdef int64_t STAMP_SANITY_NS = 1000000000LL     # kernel stamps further than this from the clock are not used
-cdef int64_t HOLD_SLEEP_NS = 50000              # pause while the clock is being stepped
-# Coalescing: with requests closer than GATHER_GAP_NS, wait for about GATHER of them, at most GATHER_MAX_NS. Their
-# receive stamps are the kernel's, so only the answer comes later, and its stamp says so.
-cdef double GATHER_GAP_NS = 50000.0
-cdef double GATHER = 8.0
-cdef double GATHER_MAX_NS = 50000.0
-cdef int GATHERED = 32                          # a turn with so many needs no waiting
-cdef double GAP_WEIGHT = 0.125
-cdef double NTP_UNITS_A_NS = 4.294967296
-cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
-
-
-cdef inline int64_t clock_ns(int clock) noexcept nogil:
-    cdef timespec ts
-    clock_gettime(clock, &ts)
-    return <int64_t>ts.tv_sec * NS_PER_S + ts.tv_nsec
 
 
 cdef bint adopt_table(worker_state *common, int which, const uint8_t *table) noexcept nogil:
@@ -171,12 +134,6 @@ cdef void refresh_tables(worker_state *common) noexcept nogil:
     clientlog_set_reset(&common.serve.log, nf_load_acquire(&common.control.log_reset), common.log_base)
     if common.ring != NULL:
         nts_keys_refresh(&common.serve.nts, common.ring)
-
-
-cdef inline bint refresh_page(worker_state *common) noexcept nogil:
-    """Read the reference page if it changed; false while the clock is being stepped."""
-    ref_read(&common.control.reference, &common.serve.page, &common.page_sequence)
-    return not common.serve.page.flags & REF_STEPPING
 
 
 cdef int64_t read_control(socket_state *state, int index, channel_message *route) noexcept nogil:
@@ -291,7 +248,6 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
     cdef int64_t raw_of[64]
     cdef int index, slot, usable = 0, count = 0
     cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
-    common.kernel_rx = False
     # First pass: who asks, and their records on the way into the cache.
     for index in range(received):
         message = &state.rx[index].msg_hdr
@@ -307,7 +263,6 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
                 counters[OUT_DROP_STALE] += 1
                 continue
             request.rx_source = STAMP_KERNEL
-            common.kernel_rx = True
             request.rx_ns = map_cook(&serve.page, rx_raw)
         else:
             rx_raw = now_raw
@@ -356,144 +311,33 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
     return count
 
 
-cdef int finish_chunk(socket_state *state, int first, int count, int64_t now, int64_t now_raw) noexcept nogil:
-    """Stamp, seal and lay out `count` answers from `first` on for one send call; the number that is left."""
-    cdef serve_context *serve = &state.common.serve
-    cdef uint64_t *counters = state.common.worker.counters
-    cdef serve_answer *answer
-    cdef mmsghdr *message
-    cdef pending_stamp *pending
-    cdef uint32_t used, number
-    cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
-    cdef int index, slot, sent = 0, sample = -1
-    cdef bint lone = count == 1
-    cdef double leaves = state.model.single if lone else state.model.first
-    cdef double ahead
-    leaves += state.model.write * count
-    state.model.since_sample += 1
-    if state.tx_mode != TX_NONE and state.model.since_sample >= SAMPLE_EVERY:
-        # Which place teaches this time follows from the clock: nobody outside can choose it.
-        state.model.since_sample = 0
-        sample = first + <int>(<uint64_t>now_raw % <uint64_t>count)
-    for index in range(first, first + count):
-        answer = &state.answers[index]
-        slot = state.slots[index]
-        ahead = leaves + (0.0 if lone else state.model.each * sent)
-        serve_finish(serve, answer, now + <int64_t>ahead)
-        counters[answer.outcome] += 1
-        if not answered(answer.outcome):
-            continue
-        counters[COUNT_TX_DAEMON + answer.tx_source] += 1
-        state.tx_data[sent].iov_base = answer.data
-        state.tx_data[sent].iov_len = answer.length
-        if state.ptp:
-            ptp_wrap(answer.data - PTP_PREFIX, answer.length, state.ptp_domain, state.ptp_sequence)
-            state.ptp_sequence += 1
-            state.tx_data[sent].iov_base = answer.data - PTP_PREFIX
-            state.tx_data[sent].iov_len = answer.length + PTP_PREFIX
-        state.sending[sent] = index
-        message = &state.tx[sent]
-        message.msg_hdr.msg_name = state.names[slot]
-        message.msg_hdr.msg_namelen = name_size
-        used = state.info_length[slot]
-        message.msg_hdr.msg_control = state.control_out[slot] if used else NULL
-        message.msg_hdr.msg_controllen = used
-        if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
-            number = ask_for_stamp(state, message, state.control_out[slot], used)
-            # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
-            answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
-            pending = &state.pending[number % PENDING]
-            pending.id = number
-            pending.rx_ntp = answer.rx_ntp
-            pending.smooth = answer.smooth
-            pending.state = PENDING_SAVE if answer.flags & RES_SAVE else PENDING_SAMPLE
-            pending.position = <uint16_t>sent | (0x8000 if lone else 0)
-            pending.predicted_ns = now_raw + <int64_t>(state.model.write * count) if index == sample else 0
-        sent += 1
-    return sent
+cdef int run_batch(socket_state *state, bint waits) noexcept nogil:
+    """Receive, answer and send one batch; the number of datagrams received, 0 when there was none.
 
-
-cdef int send_chunk(socket_state *state, int count) noexcept nogil:
-    """Send the laid-out answers and save the stamps of those that went; the number sent."""
-    cdef serve_context *serve = &state.common.serve
-    cdef uint64_t *counters = state.common.worker.counters
-    cdef serve_answer *answer
-    cdef int done = 0, went = 0, result, index
-    cdef bint failed = False
-    while done < count:
-        result = sendmmsg(state.fd, state.tx + done, count - done, MSG_DONTWAIT)
-        if result > 0:
-            for index in range(done, done + result):
-                answer = &state.answers[state.sending[index]]
-                if answer.flags & RES_SAVE:
-                    serve_saved(serve, answer)
-                    state.stamps_due = True
-            done += result
-            went += result
-        elif errno == EINVAL and state.tx_mode == TX_IDS and (
-                state.tx[done].msg_hdr.msg_controllen > state.info_length[state.slots[state.sending[done]]]):
-            without_ids(state, done, count)
-        elif errno != EINTR:
-            failed = True
-            if errno == EAGAIN:
-                counters[COUNT_SEND_ERRORS] += count - done     # no room: what is left would only get old
-                break
-            counters[COUNT_SEND_ERRORS] += 1
-            done += 1
-    if failed and state.tx_mode == TX_COUNTER:
-        restart_ids(state)      # whether the kernel counted the message that failed depends on its version
-    if state.model.since_sample == 0:
-        state.stamps_due = True
-    return went
-
-
-cdef bint answer_chunk(socket_state *state, int first, int count) noexcept nogil:
-    """Stamp and send some answers of a batch; false when the clock was stepped under them."""
-    cdef worker_state *common = state.common
-    cdef serve_context *serve = &common.serve
-    cdef int64_t before = clock_ns(CLOCK_REALTIME), between = before, after
-    cdef int ready, went
-    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
-        # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
-        # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
-        if not refresh_page(common) or serve.page.step_count != common.step_count:
-            return False
-    ready = finish_chunk(state, first, count, map_cook(&serve.page, before), before)
-    if ready == 0:
-        return True
-    # The cost of writing is measured where that of sending is: now and then, or always without kernel stamps.
-    if state.tx_mode == TX_NONE or state.model.since_sample == 0:
-        between = clock_ns(CLOCK_REALTIME)
-        learn(&state.model.write, <double>(between - before) / count)
-    went = send_chunk(state, ready)
-    if state.tx_mode == TX_NONE and went == count:
-        after = clock_ns(CLOCK_REALTIME)
-        if count == 1:
-            learn(&state.model.single, <double>(after - between) * LEAVES_AFTER)
-        else:
-            learn(&state.model.each, <double>(after - between) / count)
-            state.model.first = state.model.each * LEAVES_AFTER
-    return True
-
-
-cdef int run_batch(socket_state *state) noexcept nogil:
-    """Receive, answer and send one batch; the number of datagrams received, 0 when there was none."""
+    `waits`: for the first datagram, as long as the socket's SO_RCVTIMEO says, and unless a signal comes.
+    """
     cdef worker_state *common = state.common
     cdef serve_context *serve = &common.serve
     cdef uint64_t *counters = common.worker.counters
     cdef int64_t now_raw
-    cdef int received, index, count, chunk
+    cdef int received, index, count
     if not refresh_page(common):
         return 0
-    received = recvmmsg(state.fd, state.rx, BATCH, MSG_DONTWAIT, NULL)
+    received = recvmmsg(state.fd, state.rx, BATCH, MSG_WAITFORONE if waits else MSG_DONTWAIT, NULL)
     if received <= 0:
-        if received < 0 and errno != EAGAIN and errno != EINTR:
-            counters[COUNT_RECV_ERRORS] += 1
+        if received < 0:
+            if errno == EINTR:
+                common.interrupted = True
+            elif errno != EAGAIN:
+                counters[COUNT_RECV_ERRORS] += 1
         state.distrust_rx = False
         return 0
     counters[COUNT_BATCHES] += 1
     if received == BATCH:
         counters[COUNT_BATCH_FULL] += 1
+    if waits:
+        state.waited += 1
+        refresh_page(common)
     if serve.page.step_count != common.step_count:
         # The clock was stepped: what waits in the queue may carry stamps of the old time.
         common.step_count = serve.page.step_count
@@ -509,19 +353,11 @@ cdef int run_batch(socket_state *state) noexcept nogil:
         state.rx[index].msg_hdr.msg_controllen = CONTROL_IN
     if received < BATCH:
         state.distrust_rx = False
-    if count == 0:
+    if serve.page.flags & REF_STEPPING:
+        counters[OUT_DROP_STEPPING] += count        # the stepping began while this call waited
         return received
-
-    # A light load leaves time to read the clock for every answer.
-    chunk = CHUNK if received >= CHUNK_FROM else 1
-    index = 0
-    while index < count:
-        if not answer_chunk(state, index, chunk if count - index > chunk else count - index):
-            counters[OUT_DROP_STEPPING] += count - index
-            break
-        index += chunk
-    if state.stamps_due:
-        state.stamps_due = False
+    counters[OUT_DROP_STEPPING] += send_answers(state, count)
+    if state.stamps_due >= STAMPS_A_CALL:
         read_stamps(state)
     return received
 
@@ -530,68 +366,11 @@ cdef int run_turn(socket_state *state) noexcept nogil:
     """A socket's turn after it was readable; the number of datagrams taken."""
     cdef int total = 0, received, batch
     for batch in range(BATCHES_A_TURN):
-        received = run_batch(state)
+        received = run_batch(state, False)
         total += received
         if received < BATCH:
             break
     return total
-
-
-cdef void gather(worker_state *common, int received, int64_t now) noexcept nogil:
-    """After a turn: under load, leave the next requests the time to become a batch."""
-    cdef double gap
-    cdef timespec pause
-    if received == 0:
-        return
-    gap = <double>(now - common.last_turn_ns) / received
-    common.last_turn_ns = now
-    if gap > GATHER_GAP_NS:
-        gap = GATHER_GAP_NS
-    common.gap_ns += (gap - common.gap_ns) * GAP_WEIGHT
-    if received < GATHERED and common.kernel_rx and common.gap_ns < GATHER_GAP_NS * 0.9:
-        gap = common.gap_ns * GATHER
-        pause.tv_sec = 0
-        pause.tv_nsec = <long>(GATHER_MAX_NS if gap > GATHER_MAX_NS else gap)
-        nanosleep(&pause, NULL)
-
-
-cdef int poll_turns(int epoll, worker_state *common, int64_t deadline_ns, int *others) noexcept nogil:
-    """Serve until a descriptor of Python's is ready (their number; written to `others`), a signal came or the
-    deadline passed (0). -1: the epoll set is broken."""
-    cdef epoll_event events[16]
-    cdef int64_t now
-    cdef int64_t timeout_ms
-    cdef int ready, index, found, received
-    cdef timespec pause
-    while True:
-        now = clock_ns(CLOCK_MONOTONIC)
-        nf_store_release(&common.worker.heartbeat_ns, <uint64_t>now)
-        timeout_ms = 0 if deadline_ns <= now else (deadline_ns - now + 999999) // 1000000
-        if timeout_ms > 60000:
-            timeout_ms = 60000
-        ready = epoll_wait(epoll, events, EVENTS, <int>timeout_ms)
-        if ready < 0:
-            return 0 if errno == EINTR else -1
-        found = 0
-        received = 0
-        for index in range(ready):
-            if events[index].data.u64 & 1:
-                others[found] = <int>(events[index].data.u64 >> 1)
-                found += 1
-            else:
-                if events[index].events & (EPOLLERR | EPOLLPRI):
-                    read_stamps(<socket_state *><uintptr_t>events[index].data.u64)
-                if events[index].events & EPOLLIN:
-                    received += run_turn(<socket_state *><uintptr_t>events[index].data.u64)
-        if found:
-            return found
-        if deadline_ns <= now:
-            return 0
-        gather(common, received, now)
-        if common.serve.page.flags & REF_STEPPING and ready > 0:
-            pause.tv_sec = 0
-            pause.tv_nsec = HOLD_SLEEP_NS
-            nanosleep(&pause, NULL)
 
 
 cdef class WorkerCore:
@@ -620,25 +399,18 @@ cdef class WorkerCore:
         self.state.serve.rng = &self.state.random
         self.state.serve.min_poll = -19
         self.state.stale_ns = stale_ns
-        self.state.gap_ns = GATHER_GAP_NS
         if not clientlog_attach(&self.state.serve.log, part(worker, worker.region.log_offset), worker.region.log_size):
             raise ValueError("the worker's client log is damaged")
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
             raise ValueError("the worker's timestamp map is damaged")
         tsmap_repair(&self.state.serve.map)
         self.state.log_base = worker.region.index * self.state.serve.log.block_count * CLIENTLOG_WAYS
-        ref_read(&self.state.control.reference, &self.state.serve.page, &self.state.page_sequence)
+        refresh_page(self.state)
         self.state.step_count = self.state.serve.page.step_count
         refresh_tables(self.state)
 
     def __dealloc__(self):
         free(self.state)
-
-    @staticmethod
-    def sharpen_timers():
-        """Have this process's short sleeps end when they should (the kernel adds 50 µs otherwise)."""
-        if prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0) != 0:
-            raise OSError(errno, os.strerror(errno))
 
     def refresh(self):
         """Adopt the current tables now, also without traffic; false when one of them is unusable."""
@@ -677,10 +449,7 @@ cdef class ServerSocket:
         self.state.packet_info = packet_info
         self.state.ptp = ptp_domain >= 0
         self.state.ptp_domain = ptp_domain if ptp_domain >= 0 else 0
-        self.state.model.write = 50.0
-        self.state.model.single = 2000.0
-        self.state.model.first = 1500.0
-        self.state.model.each = 1500.0
+        model_start(&self.state.model)
         for index in range(BATCH):
             self.state.rx_data[index].iov_base = self.state.data_in[index]
             self.state.rx_data[index].iov_len = DATA_ROOM
@@ -721,7 +490,27 @@ cdef class ServerSocket:
         cdef int total
         with nogil:
             total = run_turn(self.state)
+            if self.state.stamps_due:
+                read_stamps(self.state)
         return total
+
+    def may_wait(self):
+        """Let receive calls wait for this socket, WAIT_US at most. Calls that are not to wait say so themselves.
+
+        For a process that is alone in receiving from it: the flag belongs to the open file.
+        """
+        cdef timeval wait
+        wait.tv_sec = 0
+        wait.tv_usec = WAIT_US
+        if setsockopt(self.state.fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) != 0:
+            raise OSError(errno, os.strerror(errno))
+        os.set_blocking(self.state.fd, True)
+        self.state.may_wait = True
+
+    @property
+    def waited(self):
+        """Receive calls that waited for this socket alone and got something."""
+        return self.state.waited
 
     def drain(self):
         """Throw away what waits in the error queue; the number of entries."""
@@ -742,68 +531,7 @@ cdef class ServerSocket:
 
     @property
     def model(self):
-        """Learned times in ns: writing one answer; until a lone message, the first and each later one of a batch leave."""
+        """Learned times in ns: writing one answer; until a lone message, one after others, the first of several leave;
+        from one of several to the next."""
         cdef send_model *model = &self.state.model
-        return model.write, model.single, model.first, model.each
-
-
-cdef class Poller:
-    """Waits for server sockets and serves them in place; returns to Python only for what concerns Python."""
-
-    def __cinit__(self):
-        self.sockets = []
-        self.others = {}
-        self.epoll = -1
-
-    def __init__(self):
-        # The Python object owns the descriptor.
-        self.others["epoll"] = select.epoll()
-        self.epoll = self.others["epoll"].fileno()
-
-    def fileno(self):
-        """The epoll descriptor: readable when something waits (for an event loop around this one)."""
-        return self.epoll
-
-    def add_socket(self, ServerSocket sock):
-        """Serve this socket from `wait`."""
-        cdef epoll_event event
-        event.events = EPOLLIN | EPOLLPRI
-        event.data.u64 = <uint64_t><uintptr_t>sock.state
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, sock.state.fd, &event) != 0:
-            raise OSError(errno, os.strerror(errno))
-        self.sockets.append(sock)
-
-    def remove_socket(self, ServerSocket sock):
-        """Stop serving this socket; what it has queued stays queued."""
-        if epoll_ctl(self.epoll, EPOLL_CTL_DEL, sock.state.fd, NULL) != 0:
-            raise OSError(errno, os.strerror(errno))
-        self.sockets.remove(sock)
-
-    def add_reader(self, int fd):
-        """Have `wait` report this descriptor when it is readable."""
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.u64 = (<uint64_t>fd << 1) | 1
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
-            raise OSError(errno, os.strerror(errno))
-
-    def wait(self, WorkerCore core, double timeout_s):
-        """Serve for at most `timeout_s`; the descriptors given to `add_reader` that are readable.
-
-        Returns early, with nothing, when a signal came.
-        """
-        cdef int others[16]
-        cdef int found, epoll = self.epoll
-        cdef worker_state *state = core.state
-        cdef int64_t deadline
-        deadline = clock_ns(CLOCK_MONOTONIC) + <int64_t>(timeout_s * 1e9)
-        with nogil:
-            found = poll_turns(epoll, state, deadline, others)
-        if found < 0:
-            raise OSError("cannot wait for the server sockets")
-        return [others[index] for index in range(found)]
-
-    def close(self):
-        """Close the epoll descriptor; the sockets stay open."""
-        self.others["epoll"].close()
-        self.sockets.clear()
+        return model.write, model.lone[0], model.lone[1], model.first, model.unit * model.tilt

@@ -96,7 +96,7 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         def make_engine() -> Engine:
             ptp = PtpOptions.of(setup.config.ptpport, setup.config.ptpdomain)
             engine = Engine(sockets, setup.shared, index, channel=association, ptp=ptp)
-            engine.sharpen_timers()
+            engine.own_sockets()
             setup.sandbox.close_in(Kind.WORKER)
             return engine
 

@@ -11,8 +11,9 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+from ntpd_fast._polling import Poller
 from ntpd_fast._record import dataclass
-from ntpd_fast._udp import Poller, ServerSocket, WorkerCore
+from ntpd_fast._udp import ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
 
 # A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
@@ -77,14 +78,15 @@ class Engine:
             self.poller.add_socket(sock)
         self.region.state = "serving"
 
+    def own_sockets(self) -> None:
+        """In a process that is alone in receiving from its sockets: it may wait in their receive calls."""
+        for sock in self.sockets:
+            sock.may_wait()
+
     def add(self, sock: socket.socket) -> None:
         """Serve on one more socket from now on."""
         self.sockets.append(self._server_socket(sock))
         self.poller.add_socket(self.sockets[-1])
-
-    def sharpen_timers(self) -> None:
-        """In a process that does nothing else: let pauses of a few µs be as short as they are meant."""
-        self.core.sharpen_timers()
 
     def serve(self, timeout_s: float) -> list[int]:
         """Serve for at most `timeout_s`; descriptors given to `watch` that became readable."""

@@ -1,12 +1,14 @@
 """The engine on real sockets: what goes out, from where, with which stamps, and what it may never do per packet."""
 
 import ipaddress
+import os
 import re
 import socket
 import struct
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,8 +268,8 @@ def test_a_million_packets_leave_the_count_of_allocated_blocks_where_it_was(serv
         round_trip()
         start = sys.getallocatedblocks()
         grown = [round_trip() for _ in range(5000)]
-    assert max(grown) <= 4      # the list of ready descriptors that comes back
-    assert sys.getallocatedblocks() - start < len(grown) * 2 + 200      # what the test itself keeps: the numbers
+    assert max(grown) <= 4  # the list of ready descriptors that comes back
+    assert sys.getallocatedblocks() - start < len(grown) * 2 + 200  # what the test itself keeps: the numbers
     handled = sum(server.shared.outcomes())
     assert handled >= 990_000
 
@@ -405,19 +407,98 @@ def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> 
     assert learned[2:] != start[2:]
 
 
+class Conversation(threading.Thread):
+    """Talks to a server on its own while the test's thread serves, fast enough to have the server wait for it alone."""
+
+    def __init__(self, server: Server, then: Callable[["Conversation"], None]) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.then = then
+        self.told: list[Any] = []
+        server.engine.own_sockets()
+        self.done, self.finished = os.pipe()
+        server.engine.watch(self.done)
+
+    def ask(self, sock: socket.socket, where: tuple[str, int]) -> bytes:
+        sock.sendto(REQUEST, where)
+        return sock.recv(2000)
+
+    def run(self) -> None:
+        try:
+            with client() as sock:
+                deadline = time.monotonic() + 20
+                while not self.server.engine.sockets[0].waited and time.monotonic() < deadline:
+                    self.ask(sock, ("127.0.0.1", self.server.ports[0]))
+                self.sock = sock
+                self.then(self)
+        finally:
+            os.write(self.finished, b"x")
+
+    def follow(self) -> list[Any]:
+        """Serve until it ended; what it told."""
+        self.start()
+        deadline = time.monotonic() + 30
+        while self.done not in self.server.engine.serve(5.0):
+            assert time.monotonic() < deadline
+        self.join()
+        os.close(self.done)
+        os.close(self.finished)
+        return self.told
+
+
+def test_a_busy_socket_does_not_keep_others_waiting(server: Server) -> None:
+    """The worker waits in the receive call of the socket that alone is busy; another's request is seen all the same."""
+
+    def then(talk: Conversation) -> None:
+        with client("::1") as other:
+            for _ in range(20):
+                for _ in range(50):
+                    talk.ask(talk.sock, ("127.0.0.1", server.ports[0]))
+                talk.told.append(len(talk.ask(other, ("::1", server.ports[1]))))
+
+    assert Conversation(server, then).follow() == [48] * 20
+    assert server.engine.sockets[0].waited > 0
+    assert server.engine.sockets[1].waited == 0
+
+
+def test_a_step_that_comes_while_a_socket_is_waited_for_makes_no_wrong_answer(server: Server) -> None:
+    def then(talk: Conversation) -> None:
+        where = ("127.0.0.1", server.ports[0])
+        server.shared.publish_reference(page(stepping=True))
+        for _ in range(5):
+            talk.sock.sendto(REQUEST, where)
+        talk.sock.settimeout(0.05)
+        try:
+            talk.told.append(len(talk.sock.recv(2000)))
+        except TimeoutError:
+            talk.told.append(None)
+        server.shared.publish_reference(page(step_count=1))
+        answers = 0
+        talk.sock.settimeout(0.5)
+        try:
+            for _ in range(5):
+                answers += len(talk.sock.recv(2000)) == 48
+        except TimeoutError:
+            pass
+        talk.told.append(answers + server.shared.outcomes()[10])
+
+    assert Conversation(server, then).follow() == [None, 5]
+
+
+def test_more_descriptors_than_can_be_waited_for_are_refused(server: Server) -> None:
+    pipe, end = os.pipe()
+    for _ in range(256 - len(server.sockets)):
+        server.engine.watch(pipe)
+    with pytest.raises(ValueError, match="more than 256"):
+        server.engine.watch(pipe)
+    os.close(pipe)
+    os.close(end)
+
+
 NOGIL = {
-    "_udp": [
-        "run_batch",
-        "prepare_batch",
-        "answer_chunk",
-        "finish_chunk",
-        "send_chunk",
-        "run_turn",
-        "poll_turns",
-        "read_control",
-        "refresh_tables",
-        "to_control",
-    ],
+    "_udp": ["run_batch", "prepare_batch", "run_turn", "read_control", "refresh_tables", "to_control"],
+    "_sending": ["send_answers", "answer_call", "finish_call", "send_out", "learn_call", "refresh_page"],
+    "_polling": ["serve_until", "stay_on"],
     "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "restart_ids", "find_payload", "learn_departure"],
     "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
 }

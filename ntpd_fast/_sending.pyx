@@ -1,0 +1,238 @@
+"""Bodies of `_sending.pxd`: the prepared answers of a batch are stamped and sent.
+
+The stamp of an answer is a forecast: the clock read just before, plus the learned time until the kernel hands that
+message over. Few answers go one by one, each with a reading of its own. From CHUNK_FROM on, CHUNK of them share a
+reading and a system call, which saves much and forecasts a little worse; a short chunk bounds what an interruption in
+the middle can spoil. What is learned comes from kernel stamps asked for now and then (`_stamps`) and from how long the
+calls take. Everything runs without the GIL.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+from ntpd_fast._datapath cimport (
+    CHUNK, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LATER, PLACE_LONE, TX_COUNTER, TX_IDS, TX_NONE,
+    mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
+)
+from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
+from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
+from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_read
+from ntpd_fast._stamps cimport ask_for_stamp, learn, restart_ids, without_ids
+
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *ts)
+    int CLOCK_REALTIME
+
+cdef extern from "<sys/socket.h>" nogil:
+    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    ssize_t sendto(int fd, const void *data, size_t size, int flags, const sockaddr *to, socklen_t to_size)
+    int MSG_DONTWAIT, AF_INET
+
+cdef enum:
+    SAMPLE_EVERY = 32           # calls between two stamps asked for only to learn
+    NAME4_SIZE = 16
+    NAME6_SIZE = 28
+
+cdef int64_t NS_PER_S = 1000000000LL
+cdef double NTP_UNITS_A_NS = 4.294967296
+cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
+cdef double UNIT_WEIGHT = 0.25                  # of the last call in the running cost of a message
+cdef double UNIT_STEP = 0.5                     # the most one call may change that cost by, as share of it
+
+
+cdef int64_t clock_ns(int clock) noexcept nogil:
+    """A clock's reading in ns."""
+    cdef timespec ts
+    clock_gettime(clock, &ts)
+    return <int64_t>ts.tv_sec * NS_PER_S + ts.tv_nsec
+
+
+cdef void model_start(send_model *model) noexcept nogil:
+    """What is assumed before anything was learned."""
+    model.write = 50.0
+    model.lone[0] = 2000.0
+    model.lone[1] = 2000.0
+    model.first = 1500.0
+    model.unit = 1500.0
+    model.tilt = 1.0
+    model.plain = 3000.0
+    model.asked = 3000.0
+
+
+cdef bint refresh_page(worker_state *common) noexcept nogil:
+    """Read the reference page if it changed; false while the clock is being stepped."""
+    ref_read(&common.control.reference, &common.serve.page, &common.page_sequence)
+    return not common.serve.page.flags & REF_STEPPING
+
+
+cdef int finish_call(socket_state *state, int first, int count, int64_t now, int64_t now_raw) noexcept nogil:
+    """Stamp, seal and lay out `count` answers from `first` on for one send call; the number that is left."""
+    cdef serve_context *serve = &state.common.serve
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef send_model *model = &state.model
+    cdef serve_answer *answer
+    cdef mmsghdr *message
+    cdef pending_stamp *pending
+    cdef uint32_t used, number
+    cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
+    cdef int index, slot, sent = 0, sample = -1
+    cdef bint lone = count == 1
+    cdef double ahead, leaves, each
+    if lone:
+        leaves = model.lone[first != 0] + model.write
+        each = 0.0
+    else:
+        leaves = model.first + model.write * count
+        each = model.unit * model.tilt
+    model.calls += 1
+    if state.tx_mode != TX_NONE and model.calls >= SAMPLE_EVERY:
+        # Which place teaches this time follows from the clock: nobody outside can choose it.
+        model.calls = 0
+        sample = first + <int>(<uint64_t>now_raw % <uint64_t>count)
+    for index in range(first, first + count):
+        answer = &state.answers[index]
+        slot = state.slots[index]
+        ahead = leaves + each * sent
+        serve_finish(serve, answer, now + <int64_t>ahead)
+        counters[answer.outcome] += 1
+        if not answered(answer.outcome):
+            continue
+        counters[COUNT_TX_DAEMON + answer.tx_source] += 1
+        state.tx_data[sent].iov_base = answer.data
+        state.tx_data[sent].iov_len = answer.length
+        if state.ptp:
+            ptp_wrap(answer.data - PTP_PREFIX, answer.length, state.ptp_domain, state.ptp_sequence)
+            state.ptp_sequence += 1
+            state.tx_data[sent].iov_base = answer.data - PTP_PREFIX
+            state.tx_data[sent].iov_len = answer.length + PTP_PREFIX
+        state.sending[sent] = index
+        message = &state.tx[sent]
+        message.msg_hdr.msg_name = state.names[slot]
+        message.msg_hdr.msg_namelen = name_size
+        used = state.info_length[slot]
+        message.msg_hdr.msg_control = state.control_out[slot] if used else NULL
+        message.msg_hdr.msg_controllen = used
+        if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
+            number = ask_for_stamp(state, message, state.control_out[slot], used)
+            # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
+            answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
+            pending = &state.pending[number % PENDING]
+            pending.id = number
+            pending.rx_ntp = answer.rx_ntp
+            pending.smooth = answer.smooth
+            pending.state = PENDING_SAVE if answer.flags & RES_SAVE else PENDING_SAMPLE
+            pending.position = <uint16_t>sent
+            if lone:
+                pending.position = PLACE_LONE | (PLACE_LATER if first != 0 else 0)
+            pending.predicted_ns = now_raw + <int64_t>(model.write * count) if index == sample else 0
+        sent += 1
+    return sent
+
+
+cdef int send_out(socket_state *state, int count) noexcept nogil:
+    """Send the laid-out answers and save the stamps of those that went; the number sent."""
+    cdef serve_context *serve = &state.common.serve
+    cdef uint64_t *counters = state.common.worker.counters
+    cdef serve_answer *answer
+    cdef msghdr *message
+    cdef int done = 0, went = 0, result, index
+    cdef bint failed = False
+    while done < count:
+        if count - done == 1:
+            # One message is cheaper to hand over without an array, and cheaper still without control data.
+            message = &state.tx[done].msg_hdr
+            if message.msg_controllen == 0:
+                result = 1 if sendto(state.fd, message.msg_iov.iov_base, message.msg_iov.iov_len, MSG_DONTWAIT,
+                                     <const sockaddr *>message.msg_name, message.msg_namelen) >= 0 else -1
+            else:
+                result = 1 if sendmsg(state.fd, message, MSG_DONTWAIT) >= 0 else -1
+        else:
+            result = sendmmsg(state.fd, state.tx + done, count - done, MSG_DONTWAIT)
+        if result > 0:
+            for index in range(done, done + result):
+                answer = &state.answers[state.sending[index]]
+                if answer.flags & RES_SAVE:
+                    serve_saved(serve, answer)
+                    state.stamps_due += 1
+            done += result
+            went += result
+        elif errno == EINVAL and state.tx_mode == TX_IDS and (
+                state.tx[done].msg_hdr.msg_controllen > state.info_length[state.slots[state.sending[done]]]):
+            without_ids(state, done, count)
+        elif errno != EINTR:
+            failed = True
+            if errno == EAGAIN:
+                counters[COUNT_SEND_ERRORS] += count - done     # no room: what is left would only get old
+                break
+            counters[COUNT_SEND_ERRORS] += 1
+            done += 1
+    if failed and state.tx_mode == TX_COUNTER:
+        restart_ids(state)      # whether the kernel counted the message that failed depends on its version
+    return went
+
+
+cdef void learn_call(socket_state *state, bint first, int count, int64_t start, int64_t written, int64_t end) noexcept nogil:
+    """Teach the model how long writing `count` answers and one call with all of them took."""
+    cdef send_model *model = &state.model
+    cdef double took = <double>(end - written), unit, limit
+    learn(&model.write, <double>(written - start) / count)
+    if count == 1:
+        if state.tx_mode == TX_NONE:
+            learn(&model.lone[not first], took * LEAVES_AFTER)
+        elif not first:
+            pass
+        elif model.calls == 0:
+            learn(&model.asked, took)
+        else:
+            learn(&model.plain, took)
+        return
+    unit = took / count - model.unit
+    limit = model.unit * UNIT_STEP
+    if unit > limit:
+        unit = limit
+    elif unit < -limit:
+        unit = -limit
+    model.unit += unit * UNIT_WEIGHT
+    if state.tx_mode == TX_NONE:
+        model.first = model.unit * LEAVES_AFTER
+
+
+cdef bint answer_call(socket_state *state, int first, int count) noexcept nogil:
+    """Stamp and send some answers of a batch; false when the clock was stepped under them."""
+    cdef worker_state *common = state.common
+    cdef serve_context *serve = &common.serve
+    cdef int64_t before = clock_ns(CLOCK_REALTIME), between
+    cdef int ready
+    cdef bint measure
+    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
+        # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
+        # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
+        if not refresh_page(common) or serve.page.step_count != common.step_count:
+            return False
+    ready = finish_call(state, first, count, map_cook(&serve.page, before), before)
+    if ready == 0:
+        return True
+    # Calls with several messages are timed always, lone ones when they ask for a stamp and halfway between.
+    measure = count > 1 or state.tx_mode == TX_NONE or state.model.calls == 0 or state.model.calls == SAMPLE_EVERY // 2
+    if measure:
+        between = clock_ns(CLOCK_REALTIME)
+    if send_out(state, ready) == count and measure:
+        learn_call(state, first == 0, count, before, between, clock_ns(CLOCK_REALTIME))
+    if state.model.calls == 0:
+        state.stamps_due += 1
+    return True
+
+
+cdef int send_answers(socket_state *state, int count) noexcept nogil:
+    """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
+    cdef int index = 0, chunk = CHUNK if count >= CHUNK_FROM else 1
+    while index < count:
+        if not answer_call(state, index, chunk if count - index > chunk else count - index):
+            return count - index
+        index += chunk
+    return 0
