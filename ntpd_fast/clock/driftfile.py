@@ -7,10 +7,11 @@ replaced atomically; one that is missing, cut off or nonsense is told and ignore
 from __future__ import annotations
 
 import math
-import os
 
 from ntpd_fast._record import dataclass
+from ntpd_fast.system.files import read_bounded, write_atomically
 
+FILE_MODE = 0o644
 READ_MAX_BYTES = 4096
 FREQUENCY_MAX_PPM = 1e6
 SKEW_MAX_PPM = 1e6
@@ -53,12 +54,15 @@ class DriftFile:
     def load(self) -> Drift | None:
         """What the file says; None if there is none. Raises `DriftFileError` if it cannot be used."""
         try:
-            with open(self.path, "rb") as file:
-                data = file.read(READ_MAX_BYTES)
+            data, _ = read_bounded(self.path, READ_MAX_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise DriftFileError(f"Could not open {self.path} : {error.strerror}") from error
+        except ValueError as error:
+            raise DriftFileError(
+                f"Could not read valid frequency and skew from driftfile {self.path} : {error}"
+            ) from error
         drift = parse_drift(data.decode("ascii", "replace"))
         if drift is None:
             raise DriftFileError(f"Could not read valid frequency and skew from driftfile {self.path}")
@@ -66,14 +70,8 @@ class DriftFile:
 
     def save(self, drift: Drift) -> None:
         """Replace the file, or leave the old one. Raises `DriftFileError`."""
-        temporary = f"{self.path}.tmp"
+        line = f"{drift.frequency_ppm:20.6f} {drift.skew_ppm:20.6f}\n"
         try:
-            # never follow a link that somebody has put in our way
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{drift.frequency_ppm:20.6f} {drift.skew_ppm:20.6f}\n")
-            os.rename(temporary, self.path)
+            write_atomically(self.path, line.encode(), FILE_MODE, durable=False)
         except OSError as error:
             raise DriftFileError(f"Could not write {self.path} : {error.strerror}") from error

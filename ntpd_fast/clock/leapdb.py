@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
+from ntpd_fast.system.files import read_bounded
 from ntpd_fast.system.messages import Log, Severity
 
 DAY_S = 86_400
@@ -143,13 +144,11 @@ def _ascending(changes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_MAX_BYTES + 1)
+        return read_bounded(path, FILE_MAX_BYTES)[0]
     except OSError as error:
         raise LeapSourceError(error.strerror or "unreadable") from error
-    if len(data) > FILE_MAX_BYTES:
-        raise LeapSourceError("too long")
-    return data
+    except ValueError as error:
+        raise LeapSourceError(str(error)) from error
 
 
 class LeapSource(Protocol):
@@ -241,6 +240,7 @@ class LeapDb:
         self._log = log
         self._table: LeapTable | None = None
         self._looked_up: int | None = None
+        self._failure_told = False
         self._expiry_told: int | None = None
         self._result: tuple[Leap, int | None] = (Leap.NORMAL, None)
 
@@ -275,11 +275,18 @@ class LeapDb:
         """The leap second of this UTC day and TAI − UTC (None where it is not known)."""
         interval = utc_s // LOOKUP_INTERVAL_S
         if interval != self._looked_up:
-            if self._looked_up is not None and not self.reload():
-                self._log(Severity.WARNING, self._source.failed)
+            if self._looked_up is not None:
+                self._read_again()
             self._looked_up = interval
             self._result = self._look(utc_s)
         return self._result
+
+    def _read_again(self) -> None:
+        if self.reload():
+            self._failure_told = False
+        elif not self._failure_told:
+            self._failure_told = True
+            self._log(Severity.WARNING, self._source.failed)
 
     def tai_offset_s(self, utc_s: int) -> int | None:
         """TAI − UTC at any time, for clocks that keep TAI."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from tests.sim.world import NS_PER_S, World
@@ -33,6 +33,8 @@ class Datagram:
     source: Endpoint
     destination: Endpoint
     data: bytes
+    residence_s: float = 0.0
+    """Time in queues on the way, as the devices there have measured it."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Path:
     down: bool = False
     step_s: float = 0.0
     """Delays are rounded to multiples of this, if it is positive."""
+    measured: Callable[[float], float] | None = None
+    """What the devices on the path say of a packet's time in their queues; None: they measure nothing."""
 
     def delay_s(self, rng: random.Random) -> float | None:
         """The delay of one packet; None: it is lost."""
@@ -108,6 +112,8 @@ class Network:
         if delay_s is None:
             self.lost += 1
             return not path.down
+        if path.measured is not None:
+            datagram = replace(datagram, residence_s=path.measured(delay_s - path.base_s))
         self.inject(datagram, delay_s)
         return True
 

@@ -201,6 +201,7 @@ class Node:
             hooks=SourcesHooks(measurements=self._measured),
         )
         self.sources.facts.serving = self.worker is not None
+        self.sources.facts.net_corrections = config.ptpport != 0
         self.names = Names(
             self.sources,
             self.resolver,

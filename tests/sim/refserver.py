@@ -16,6 +16,10 @@ from tests.sim.network import Datagram, Endpoint, Network
 from tests.sim.world import NS_PER_S, World
 
 HEADER = struct.Struct("!BBbbIIIQQQQ")
+NET_CORRECTION = struct.Struct("!HHq16x")
+NET_CORRECTION_TYPE = 0x010A
+FRAME_S = 1e-9
+"""Time a frame takes on the wire, part of what is reported as its correction."""
 UNIX_TO_NTP_S = 2_208_988_800
 NTP_PORT = 123
 SAVED_MAX = 1024
@@ -84,12 +88,12 @@ class ReferenceServer:
         self.requests.append(self.world.now_ns)
         if not self.answering:
             return
-        answer = self.answer(datagram.data)
+        answer = self.answer(datagram.data, datagram.residence_s)
         if answer is not None:
             self.network.send(Datagram(Endpoint(self.address, NTP_PORT), datagram.source, answer))
 
-    def answer(self, request: bytes) -> bytes | None:
-        """The answer to a request that has just arrived."""
+    def answer(self, request: bytes, residence_s: float = 0.0) -> bytes | None:
+        """The answer to a request that has just arrived, after a time in the network's queues."""
         first, _, poll, _, _, _, _, _, origin, receive, transmit = HEADER.unpack_from(request)
         version, mode = first >> 3 & 7, first & 7
         if mode != 3:
@@ -104,6 +108,12 @@ class ReferenceServer:
             self._save(rx, tx)
         if saved is not None:
             self.interleaved += 1
+        fields = b""
+        if version == 4 and len(request) == HEADER.size + NET_CORRECTION.size:
+            kind, length, _ = NET_CORRECTION.unpack_from(request, HEADER.size)
+            if (kind, length) == (NET_CORRECTION_TYPE, NET_CORRECTION.size):
+                correction_s = residence_s + FRAME_S if residence_s else 0.0
+                fields = NET_CORRECTION.pack(kind, length, round(correction_s * 2**32))
         return HEADER.pack(
             state.leap << 6 | version << 3 | 4,
             state.stratum,
@@ -116,7 +126,7 @@ class ReferenceServer:
             receive if saved is not None else transmit,
             rx,
             saved if saved is not None else tx,
-        )
+        ) + fields
 
     def _fuzz(self, unix_ns: int) -> int:
         """The timestamp with random bits below the precision."""

@@ -15,6 +15,8 @@ from ntpd_fast.clock.local import LocalClock
 from tests.sim.network import Datagram, Endpoint, IPAddress, Network
 
 NTP_PORT = 123
+FRAME_S = 1e-9
+"""Time a frame takes on a wire so fast that it costs nothing; with a hardware stamp it is known."""
 EPHEMERAL_PORTS = range(32768, 61000)
 
 
@@ -92,9 +94,11 @@ class SimTransport:
         if self._channels.get(channel.port) is channel:
             del self._channels[channel.port]
 
-    def stamp(self) -> Stamp:
-        """The receive timestamp of a packet that arrives now."""
+    def stamp(self, residence_s: float = 0.0) -> Stamp:
+        """The receive timestamp of a packet that arrives now, with what the network says of its way."""
         cooked_ns, err_s = self._clock.cook(self._clock.raw_ns())
+        if self.stamp_source is StampSource.HARDWARE and residence_s:
+            return Stamp(cooked_ns, err_s, self.stamp_source, FRAME_S, residence_s + FRAME_S)
         return Stamp(cooked_ns, err_s, self.stamp_source)
 
     def deliver(self, datagram: Datagram) -> bool:
@@ -103,7 +107,7 @@ class SimTransport:
         # a connected socket takes packets of its peer only
         if channel is None or channel.remote != datagram.source:
             return False
-        channel.receiver.receive(datagram.data, self.stamp(), self._address)
+        channel.receiver.receive(datagram.data, self.stamp(datagram.residence_s), self._address)
         return True
 
     @property

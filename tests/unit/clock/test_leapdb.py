@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import struct
 from pathlib import Path
 
@@ -202,8 +203,15 @@ def test_lookups_read_the_source_again_every_12_hours_only() -> None:
     assert leap_db.lookup(day + 86_400) == (Leap.NORMAL, 37)
     source.table = None
     # what was known stays known
-    assert leap_db.lookup(day + 2 * 86_400) == (Leap.NORMAL, 37)
+    for later in range(2, 6):
+        assert leap_db.lookup(day + later * 86_400) == (Leap.NORMAL, 37)
     assert log == [(Severity.WARNING, "failed")]
+    # told again only when it was good meanwhile
+    source.table = LeapTable(tuple(HISTORY), EXPIRES)
+    leap_db.lookup(day + 7 * 86_400)
+    source.table = None
+    leap_db.lookup(day + 8 * 86_400)
+    assert log == [(Severity.WARNING, "failed")] * 2
     assert leap_db.tai_offset_s(utc(2016, 1, 1)) == 36
     assert leap_db.tai_offset_s(utc(1960, 1, 1)) is None
 
@@ -223,8 +231,20 @@ def test_an_expired_list_is_told_once() -> None:
 def test_files_are_read_up_to_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "long.list"
     path.write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(LeapSourceError, match="too long"):
+    with pytest.raises(LeapSourceError, match="longer than"):
         LeapSecondsList(str(path)).load()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "nothing"])
+def test_what_is_no_file_holds_nobody_up(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    for source in LeapSecondsList(str(path)), RightTimeZone(str(path)):
+        with pytest.raises(LeapSourceError):
+            source.load()
 
 
 def test_leap_days() -> None:
