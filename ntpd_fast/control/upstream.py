@@ -31,11 +31,14 @@ class Upstream:
         log: Log,
         sign: Callable[[Handed], None] | None = None,
     ) -> None:
+        self._loop = loop
         self._config = config
         self._clockwork = clockwork
         self._plane = plane
         self._sign = sign
         self._published: frozenset[PeerRow] = frozenset()
+        self._publishing = False
+        """It will be looked at before the loop's next turn which rows there are."""
         self._resolver = SystemResolver(loop, family=family)
         self.names = Names(
             clockwork.sources,
@@ -47,7 +50,7 @@ class Upstream:
             random=random.SystemRandom(),
             sourcedirs=config.sourcedirs,
         )
-        clockwork.sources.hooks.addresses_changed = self._publish_peers
+        clockwork.sources.hooks.addresses_changed = self._addresses_changed
 
     def start(self) -> None:
         """Begin to look names up and to ask."""
@@ -78,7 +81,14 @@ class Upstream:
             or (config.ptpport != 0 and source.port == config.ptpport)
         )
 
+    def _addresses_changed(self) -> None:
+        # thousands of sources may come with one reload: one look at all of them, not one for each
+        if not self._publishing:
+            self._publishing = True
+            self._loop.call_soon(self._publish_peers)
+
     def _publish_peers(self) -> None:
+        self._publishing = False
         rows = frozenset(
             PeerRow(source.address, source.port, source.is_peer)
             for source in self._clockwork.sources.ntp_sources
