@@ -60,6 +60,7 @@ test-rpm: build
 bench: build
 	$(PY) -m tests.bench.core
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench.keyexchange
 
 # A minute's look at the same.
 bench-quick: build

@@ -78,6 +78,8 @@ def open_nts(config: Config, plan: NtsPlan, handed_over: HandedOver | None = Non
     except (CertificateError, TlsError) as error:
         log.error("NTS server disabled : %s", error)
         return None
+    # while it may still be raised beyond what was given to us; all processes inherit it
+    raise_descriptor_limit(config.maxntsconnections, tell)
     sockets = open_ke_sockets(plan.binds, ke_backlog(config, plan.processes), config.binddevice, handed_over)
     return NtsSetup(sockets, certificates, plan.processes)
 
@@ -192,7 +194,6 @@ class NtsServerKeys:
 
 def exchange_here(loop: asyncio.AbstractEventLoop, config: Config, nts: NtsSetup, shared: Shared) -> NtsKe:
     """Key exchange in this process (`ntsprocesses 0`), serving."""
-    raise_descriptor_limit(config.maxntsconnections, tell)
     ntske = NtsKe(loop, ke_options(config), ke_parts(config, nts, shared, 0), tell)
     ntske.start()
     return ntske

@@ -173,8 +173,10 @@ def run_ntske(
     *,
     around: Callable[[NtsKe], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> int:
-    """The life of a key exchange process; its exit status. `around`: what begins and ends with its serving."""
-    raise_descriptor_limit(options.connections_max, log)
+    """The life of a key exchange process; its exit status. `around`: what begins and ends with its serving.
+
+    The limit of descriptors was raised by whoever forked it (`raise_descriptor_limit`).
+    """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     ntske = NtsKe(loop, options, parts, log)

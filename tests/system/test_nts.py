@@ -9,86 +9,19 @@ import time
 
 import pytest
 
-from ntpd_fast._aead import Aead
-from ntpd_fast.client.ntske_client import KeExchange, KeKeys
-from tests.nts_packets import COOKIE, HEADER, UID, auth_field, cookies, field
+from ntpd_fast.client.ntske_client import KeKeys
 from tests.pki import Authority
 from tests.processes import children_of, is_running, status_of, wait_until
 from tests.system.harness import open_to_others
-from tests.tls_peers import trusting
+from tests.system.nts_daemons import answered, exchange, free_tcp_port, statistics
 
 SIV = 15
 SERVE = ("local stratum 7", "allow")
 SECRET = bytes(range(32)).hex()
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-def free_tcp_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
-@pytest.fixture
-def make_server(make_daemon, authority, tmp_path):
-    """Makes daemons with certificates; `ke_port` is on them."""
-
-    def make(*directives, options=("-d",), pair=None, **more):
-        certificate, key = (pair or authority.issue("127.0.0.1")).write(tmp_path)
-        ke_port = free_tcp_port()
-        daemon = make_daemon(
-            *SERVE,
-            f"ntsport {ke_port}",
-            f"ntsservercert {certificate}",
-            f"ntsserverkey {key}",
-            *directives,
-            options=options,
-            **more,
-        )
-        daemon.ke_port = ke_port
-        return daemon
-
-    return make
-
-
-def exchange(authority, daemon, address="127.0.0.1"):
-    """A key exchange with the daemon."""
-    client = KeExchange(trusting(authority), "127.0.0.1", [SIV], "daemon", check_times=True)
-    with socket.create_connection((address, daemon.ke_port), 10) as sock:
-        out = client.start()
-        while client.result is None:
-            sock.sendall(out)
-            out = client.receive(sock.recv(16384))
-    assert isinstance(client.result, KeKeys), client.result
-    return client.result
-
-
-def answered(daemon, keys, cookie=None, timeout_s=5.0):
-    """Cookies in the authenticated answer to a request; None for a NAK."""
-    start = HEADER + field(UID, bytes(32)) + field(COOKIE, cookie or keys.cookies[0])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(timeout_s)
-        sock.connect(("127.0.0.1", daemon.port))
-        sock.send(start + auth_field(Aead(keys.algorithm, keys.c2s), start, bytes(16)))
-        answer = sock.recv(2000)
-    if answer[12:16] == b"NTSN":
-        return None
-    assert answer[1] == 7
-    return cookies(Aead(keys.algorithm, keys.s2c), answer)
-
-
-def statistics(daemon):
-    return {
-        name.strip(): value.strip()
-        for name, _, value in (line.partition(":") for line in daemon.chronyc("serverstats").splitlines())
-    }
-
-
-def test_one_process_does_it_all(make_server, authority, tmp_path):
-    daemon = make_server(f"ntsdumpdir {tmp_path}/nts").start()
+def test_one_process_does_it_all(make_nts_server, authority, tmp_path):
+    daemon = make_nts_server(f"ntsdumpdir {tmp_path}/nts").start()
     assert children_of(daemon.pid) == []
     keys = exchange(authority, daemon)
     assert keys.port == daemon.port
@@ -102,8 +35,8 @@ def test_one_process_does_it_all(make_server, authority, tmp_path):
     assert daemon.stop() == 0
 
 
-def test_processes_of_their_own(make_server, authority, tmp_path):
-    daemon = make_server("workers 2", "ntsprocesses 2", f"ntsdumpdir {tmp_path}").start()
+def test_processes_of_their_own(make_nts_server, authority, tmp_path):
+    daemon = make_nts_server("workers 2", "ntsprocesses 2", f"ntsdumpdir {tmp_path}").start()
     assert len(children_of(daemon.pid)) == 5
     keys = exchange(authority, daemon)
     assert len(answered(daemon, keys)) == 1
@@ -116,15 +49,15 @@ def test_processes_of_their_own(make_server, authority, tmp_path):
     assert daemon.stop() == 0
 
 
-def test_key_exchange_beside_control_without_workers(make_server, authority):
-    daemon = make_server("workers 0", "ntsprocesses 1").start()
+def test_key_exchange_beside_control_without_workers(make_nts_server, authority):
+    daemon = make_nts_server("workers 0", "ntsprocesses 1").start()
     assert len(children_of(daemon.pid)) == 2
     assert len(answered(daemon, exchange(authority, daemon))) == 1
     assert daemon.stop() == 0
 
 
-def test_a_key_exchange_process_that_dies_comes_back(make_server, authority):
-    daemon = make_server("workers 1", "ntsprocesses 1").start()
+def test_a_key_exchange_process_that_dies_comes_back(make_nts_server, authority):
+    daemon = make_nts_server("workers 1", "ntsprocesses 1").start()
     keys = exchange(authority, daemon)
     [*_, newest] = children_of(daemon.pid)
     os.kill(newest, signal.SIGKILL)
@@ -138,8 +71,8 @@ def test_a_key_exchange_process_that_dies_comes_back(make_server, authority):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_clients_keep_their_cookies_over_a_restart(make_server, authority, tmp_path, number):
-    daemon = make_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}").start()
+def test_clients_keep_their_cookies_over_a_restart(make_nts_server, authority, tmp_path, number):
+    daemon = make_nts_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}").start()
     keys = exchange(authority, daemon)
     if number == signal.SIGKILL:
         daemon.close()
@@ -150,8 +83,8 @@ def test_clients_keep_their_cookies_over_a_restart(make_server, authority, tmp_p
     assert "Loaded server NTS keys" in daemon.log_texts()
 
 
-def test_without_a_directory_for_keys_the_next_daemon_has_others(make_server, authority):
-    daemon = make_server().start()
+def test_without_a_directory_for_keys_the_next_daemon_has_others(make_nts_server, authority):
+    daemon = make_nts_server().start()
     assert "No ntsdumpdir to save server keys" in daemon.log_texts()
     keys = exchange(authority, daemon)
     daemon.stop()
@@ -160,8 +93,8 @@ def test_without_a_directory_for_keys_the_next_daemon_has_others(make_server, au
 
 
 @pytest.mark.parametrize("broken", ["missing", "mismatched", "garbage"])
-def test_a_server_without_a_good_certificate_serves_time(make_server, authority, tmp_path, broken):
-    daemon = make_server()
+def test_a_server_without_a_good_certificate_serves_time(make_nts_server, authority, tmp_path, broken):
+    daemon = make_nts_server()
     if broken == "missing":
         (tmp_path / "server.crt").unlink()
     elif broken == "mismatched":
@@ -178,11 +111,11 @@ def test_a_server_without_a_good_certificate_serves_time(make_server, authority,
     assert daemon.stop() == 0
 
 
-def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_server, tmp_path):
+def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_nts_server, tmp_path):
     """As under FIPS restrictions: one line says so."""
     policy = tmp_path / "policy"
     policy.write_text("[overrides]\ndisabled-version = tls1.3\n")
-    daemon = make_server(
+    daemon = make_nts_server(
         environment={"GNUTLS_SYSTEM_PRIORITY_FILE": str(policy)},
         launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"],
     ).start()
@@ -192,8 +125,8 @@ def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_serv
     assert daemon.stop() == 0
 
 
-def test_a_port_in_use_is_told(make_server, authority):
-    daemon = make_server()
+def test_a_port_in_use_is_told(make_nts_server, authority):
+    daemon = make_nts_server()
     with socket.create_server(("0.0.0.0", daemon.ke_port)):
         daemon.start()
         assert (
@@ -203,25 +136,25 @@ def test_a_port_in_use_is_told(make_server, authority):
         assert daemon.stop() == 0
 
 
-def test_members_of_a_group_accept_each_others_cookies(make_server, authority, tmp_path):
+def test_members_of_a_group_accept_each_others_cookies(make_nts_server, authority, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o640)
-    daemons = [make_server(f"ntssharedkey {secret}").start() for _ in range(2)]
+    daemons = [make_nts_server(f"ntssharedkey {secret}").start() for _ in range(2)]
     for mine, other in (daemons, daemons[::-1]):
         assert len(answered(other, exchange(authority, mine))) == 1
 
 
-def test_a_group_without_its_secret_does_not_start(make_server, tmp_path):
-    done = make_server(f"ntssharedkey {tmp_path}/secret").run()
+def test_a_group_without_its_secret_does_not_start(make_nts_server, tmp_path):
+    done = make_nts_server(f"ntssharedkey {tmp_path}/secret").run()
     assert done.returncode == 1
     assert f"Could not read {tmp_path}/secret : No such file or directory" in done.texts[-1]
 
 
-def test_keys_managed_outside_are_read_again_on_command(make_server, authority, tmp_path):
-    source = make_server(f"ntsdumpdir {tmp_path}/source").start()
+def test_keys_managed_outside_are_read_again_on_command(make_nts_server, authority, tmp_path):
+    source = make_nts_server(f"ntsdumpdir {tmp_path}/source").start()
     keys = exchange(authority, source)
-    daemon = make_server(f"ntsdumpdir {tmp_path}/target", "ntsrotate 0").start()
+    daemon = make_nts_server(f"ntsdumpdir {tmp_path}/target", "ntsrotate 0").start()
     assert answered(daemon, keys) is None
     (tmp_path / "target" / "ntskeys").write_bytes((tmp_path / "source" / "ntskeys").read_bytes())
     assert "200 OK" in daemon.chronyc("rekey")
@@ -229,8 +162,8 @@ def test_keys_managed_outside_are_read_again_on_command(make_server, authority, 
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_certificates_are_read_again_on_command(make_server, authority, tmp_path, processes):
-    daemon = make_server("workers 1", f"ntsprocesses {processes}").start()
+def test_certificates_are_read_again_on_command(make_nts_server, authority, tmp_path, processes):
+    daemon = make_nts_server("workers 1", f"ntsprocesses {processes}").start()
     keys = exchange(authority, daemon)
     second = Authority("second")
     second.issue("127.0.0.1").write(tmp_path)
@@ -248,9 +181,9 @@ def test_certificates_are_read_again_on_command(make_server, authority, tmp_path
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="there are no rights to drop")
-def test_a_key_that_only_root_can_read(make_server, authority, tmp_path):
+def test_a_key_that_only_root_can_read(make_nts_server, authority, tmp_path):
     open_to_others(tmp_path)
-    daemon = make_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}/nts", user="nobody")
+    daemon = make_nts_server("workers 1", "ntsprocesses 1", f"ntsdumpdir {tmp_path}/nts", user="nobody")
     (tmp_path / "server.key").chmod(0o600)
     open_to_others(daemon.directory)
     open_to_others(daemon.run_directory)
@@ -262,8 +195,8 @@ def test_a_key_that_only_root_can_read(make_server, authority, tmp_path):
     assert daemon.stop() == 0
 
 
-def test_clients_that_are_allowed_later(make_server, authority):
-    daemon = make_server("deny all", "workers 1", "ntsprocesses 1").start()
+def test_clients_that_are_allowed_later(make_nts_server, authority):
+    daemon = make_nts_server("deny all", "workers 1", "ntsprocesses 1").start()
     with socket.create_connection(("127.0.0.1", daemon.ke_port), 5) as sock:
         sock.settimeout(5)
         assert sock.recv(1) == b""
@@ -272,8 +205,8 @@ def test_clients_that_are_allowed_later(make_server, authority):
     assert daemon.stop() == 0
 
 
-def test_access_and_rate_limits(make_server, authority):
-    daemon = make_server("deny 127.0.1.0/24", "ntsratelimit interval 10 burst 2 leak 4", "ntsprocesses 1").start()
+def test_access_and_rate_limits(make_nts_server, authority):
+    daemon = make_nts_server("deny 127.0.1.0/24", "ntsratelimit interval 10 burst 2 leak 4", "ntsprocesses 1").start()
     with socket.create_connection(("127.0.0.1", daemon.ke_port), 5, ("127.0.1.1", 0)) as sock:
         sock.settimeout(5)
         assert sock.recv(1) == b""
@@ -321,8 +254,8 @@ def synchronised(daemon):
     return daemon.chronyc("-c", "tracking").split(",")[0] not in ("", "00000000")
 
 
-def test_a_source_is_authenticated(make_server, make_daemon, authority, tmp_path):
-    server = make_server("ntsprocesses 1", "workers 1").start()
+def test_a_source_is_authenticated(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server("ntsprocesses 1", "workers 1").start()
     client = client_of(make_daemon, tmp_path, authority, server).start()
     wait_until(lambda: synchronised(client), client.errors())
     mode, key_id, key_type, length, age, attempts, nak, jar, cookie_length = authdata(client)
@@ -333,8 +266,8 @@ def test_a_source_is_authenticated(make_server, make_daemon, authority, tmp_path
     assert client.stop() == 0
 
 
-def test_a_client_goes_on_with_its_cookies_after_a_restart(make_server, make_daemon, authority, tmp_path):
-    server = make_server("ntsprocesses 1", "workers 1").start()
+def test_a_client_goes_on_with_its_cookies_after_a_restart(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server("ntsprocesses 1", "workers 1").start()
     client = client_of(make_daemon, tmp_path, authority, server, f"ntsdumpdir {tmp_path}/client").start()
     wait_until(lambda: synchronised(client), client.errors())
     saved = tmp_path / "client" / "127.0.0.1.nts"
@@ -349,8 +282,8 @@ def test_a_client_goes_on_with_its_cookies_after_a_restart(make_server, make_dae
     assert statistics(server)["NTS-KE connections accepted"] == "1"
 
 
-def test_a_certificate_that_is_refused_is_told_once(make_server, make_daemon, authority, tmp_path):
-    server = make_server().start()
+def test_a_certificate_that_is_refused_is_told_once(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server().start()
     client = client_of(make_daemon, tmp_path, Authority("another"), server).start()
     wait_until(lambda: "TLS handshake" in client.errors(), client.errors())
     time.sleep(2.5)
@@ -361,9 +294,9 @@ def test_a_certificate_that_is_refused_is_told_once(make_server, make_daemon, au
     assert not synchronised(client)
 
 
-def test_expired_certificates_pass_until_the_clock_is_set(make_server, make_daemon, authority, tmp_path):
+def test_expired_certificates_pass_until_the_clock_is_set(make_nts_server, make_daemon, authority, tmp_path):
     expired = authority.issue("127.0.0.1", start_days=-10, end_days=-5)
-    server = make_server(pair=expired).start()
+    server = make_nts_server(pair=expired).start()
     assert any("has expired" in line for line in server.log_texts())
     strict = client_of(make_daemon, tmp_path, authority, server).start()
     wait_until(lambda: "expired certificate" in strict.errors(), strict.errors())
@@ -371,24 +304,24 @@ def test_expired_certificates_pass_until_the_clock_is_set(make_server, make_daem
     wait_until(lambda: synchronised(lenient), lenient.errors())
 
 
-def test_nothing_trusted_is_told_at_the_start(make_server, make_daemon, authority, tmp_path):
-    server = make_server().start()
+def test_nothing_trusted_is_told_at_the_start(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server().start()
     client = make_daemon(f"server 127.0.0.1 nts ntsport {server.ke_port} certset 5", "nosystemcert").start()
     assert "No NTS-KE with certset 5 : no certificates are trusted in set 5" in client.log_texts()
     assert client.stop() == 0
 
 
-def test_the_one_line_check(make_server, make_daemon, authority, tmp_path):
-    server = make_server().start()
+def test_the_one_line_check(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server().start()
     client = client_of(make_daemon, tmp_path, authority, server, options=("-Q", "-t", "8"))
     done = client.run()
     assert done.returncode == 0, done.stderr
     assert any(line.startswith("System clock wrong by ") for line in done.texts)
 
 
-def test_a_server_that_lost_its_keys(make_server, make_daemon, authority, tmp_path):
+def test_a_server_that_lost_its_keys(make_nts_server, make_daemon, authority, tmp_path):
     """The NAK shows, cookies are of no more use, and keys are not made anew sooner than 2^10 s after the last."""
-    server = make_server().start()
+    server = make_nts_server().start()
     client = client_of(make_daemon, tmp_path, authority, server).start()
     wait_until(lambda: synchronised(client), client.errors())
     server.stop()
@@ -397,8 +330,8 @@ def test_a_server_that_lost_its_keys(make_server, make_daemon, authority, tmp_pa
     assert statistics(server)["NTS-KE connections accepted"] == "0"
 
 
-def test_a_source_added_while_running(make_server, make_daemon, authority, tmp_path):
-    server = make_server().start()
+def test_a_source_added_while_running(make_nts_server, make_daemon, authority, tmp_path):
+    server = make_nts_server().start()
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(authority.pem)
     client = make_daemon(f"ntstrustedcerts {trusted}", "nosystemcert").start()
