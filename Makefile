@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-slow lint man rpm test-rpm bench bench-quick soak sim accuracy clean
+.PHONY: deps build debug run test test-slow lint man rpm test-rpm bench bench-quick bench-reports soak sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -61,6 +61,11 @@ bench: build
 	$(PY) -m tests.bench.core
 	$(PY) -m tests.bench
 	$(PY) -m tests.bench.keyexchange
+
+# What reports cost those who are served, and listings of a million clients. Three minutes, the same wants.
+bench-reports: build
+	$(PY) -m tests.bench.clients
+	$(PY) -m tests.bench.reports
 
 # A minute's look at the same.
 bench-quick: build

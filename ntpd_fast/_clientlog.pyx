@@ -539,18 +539,28 @@ cdef class ClientLogReader:
         """Records replaced while in use."""
         return self._log.header.evictions
 
-    def next(self, uint32_t index, uint32_t hits_min, uint64_t reset_state) -> int:
-        """The first record from `index` on in use with at least `hits_min` hits of one service; capacity: none."""
+    def next(self, uint32_t index, uint32_t hits_min, uint64_t reset_state, uint32_t end=0xFFFFFFFF) -> int:
+        """The first record from `index` on, below `end`, in use with at least `hits_min` hits of one service.
+
+        `end`, or the capacity where that is less: there is none.
+        """
         cdef client_record record
         cdef uint32_t capacity = self._log.block_count * CLIENTLOG_WAYS
         cdef bint found = False
+        if end > capacity:
+            end = capacity
+        if self._log.header.used == 0:
+            return end      # not even looked at: reading would give it memory
         clientlog_set_reset(&self._log, reset_state, self.base)
         with nogil:
-            while index < capacity and not found:
+            while index < end and not found:
+                if index % CLIENTLOG_WAYS >= self._log.blocks[index // CLIENTLOG_WAYS].used:
+                    index += CLIENTLOG_WAYS - index % CLIENTLOG_WAYS      # ways are taken in order
+                    continue
                 found = clientlog_read(&self._log, index, &record) and (
                     record.hits[0] >= hits_min or record.hits[1] >= hits_min or record.hits[2] >= hits_min)
                 index += not found
-        return index if found else capacity
+        return index if found else end
 
     def find(self, bytes address) -> int | None:
         """Index of the record of an address (4 or 16 bytes)."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from ntpd_fast._auth import build_key_table
-from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, init_shard, shard_size
+from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, ClientRecord, init_shard, shard_size
 from ntpd_fast._packet import ntp64
 from ntpd_fast._record import dataclass
 from ntpd_fast._region import serving_table
@@ -29,7 +29,6 @@ SERVICE_NTP, SERVICE_NTSKE, SERVICE_COMMAND = range(3)
 _PEERS_MAGIC = 0x53524550
 _PEER_ROW = struct.Struct("=16sIHH")
 _PEER_SYMMETRIC = 1
-_NEVER = 0xFFFFFFFF
 
 # A table that has to wait for workers is tried again so often.
 RETRY_S = 0.02
@@ -191,26 +190,14 @@ class ClientAccounts:
 
     def page(
         self, first_index: int, rows_max: int, hits_min: int, reset: bool, now_ns: int
-    ) -> tuple[int, list[tuple[IPAddress, tuple[int, ...], tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]]]:
-        """Some rows of `clients`: (next index, rows of address, hits, drops, intervals, timeout interval, ages in s).
-
-        Ages are 2^32 − 1 for never. With `reset` the rows shown count from zero afterwards.
-        """
+    ) -> tuple[int, list[ClientRecord]]:
+        """Some rows of `clients`, and the index after them. With `reset` the rows shown count from zero afterwards."""
         next_index, records = self._reports.page(first_index, rows_max, hits_min, self._reset.value, ntp64(now_ns))
-        rows = []
-        for record in records:
-            address: IPAddress = (
-                IPv4Address(record.address) if len(record.address) == 4 else IPv6Address(record.address)
-            )
-            ages = tuple(_NEVER if last < 0 else last for last in record.last_s)
-            rows.append(
-                (address, record.hits, record.drops, record.interval_log2, record.timeout_interval_log2, ages)
-            )
         if reset and self.enabled:
             state = self._reset.reset(first_index, next_index, self.indices)
             self._shared.control.log_reset = state
             self._writer.set_reset(state, self._base)
-        return next_index, rows
+        return next_index, records
 
 
 def _random_bytes(size: int) -> bytes:

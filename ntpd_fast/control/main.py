@@ -29,6 +29,7 @@ from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
+from ntpd_fast.control.deference import deference
 from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
@@ -370,7 +371,8 @@ def start_commands(
         faults=faults,
     )
     dispatcher = Dispatcher(backends, open_commands(config.opencommands))
-    server = CommandServer(context.loop, dispatcher, setup.command_sockets, clock.cooked_ns)
+    before_batch = deference(context.loop.call_later) if setup.workers else None
+    server = CommandServer(context.loop, dispatcher, setup.command_sockets, clock.cooked_ns, before_batch)
     faults.commands, faults.sockets = dispatcher.outcomes, server.faults
     server.start()
     context.parts.callback(server.stop)

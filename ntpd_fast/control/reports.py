@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._clientlog import ClientRecord
 from ntpd_fast.config.model import AccessRule
 from ntpd_fast.control.dataplane import ClientAccounts
 from ntpd_fast.monitor.backend import CommandFailed
-from ntpd_fast.monitor.codec.address import Address
+from ntpd_fast.monitor.codec.address import UNSPECIFIED, Address, Family
 from ntpd_fast.monitor.codec.commands import Status
-from ntpd_fast.monitor.codec.replies import ClientAccess, ClientAccesses, ServerStats
+from ntpd_fast.monitor.codec.replies import NEVER, ClientAccess, ClientAccesses, ServerStats
 from ntpd_fast.server.access import AccessTable, AccessTableFull
 from ntpd_fast.server.shared import Shared
 from ntpd_fast.system.messages import Log, Severity
 
 IPAddress = IPv4Address | IPv6Address
 
+_NO_CLIENT = ClientAccess(UNSPECIFIED, *[0] * (len(ClientAccess._fields) - 1))
 _DROP_LIMIT = 6     # slot of the outcome "drop_limit" (`_packet.OUTCOMES`)
 
 
@@ -56,12 +58,19 @@ class Statistics:
         """Rows of `clients`; CommandFailed(INACTIVE) with `noclientlog`."""
         if not self._accounts.enabled:
             raise CommandFailed(Status.INACTIVE)
-        next_index, rows = self._accounts.page(first_index, n_clients_max, min_hits, reset, self._now_ns())
-        clients = tuple(
-            ClientAccess._make((Address.from_ip(address), *hits, *drops, *intervals, timeout, *ages))
-            for address, hits, drops, intervals, timeout, ages in rows
-        )
+        next_index, records = self._accounts.page(first_index, n_clients_max, min_hits, reset, self._now_ns())
+        clients = tuple(map(_client_access, records))
+        if next_index < self._accounts.indices:
+            # whoever asks takes a page that is not full for the last one, and passes over records without address
+            clients += (_NO_CLIENT,) * (n_clients_max - len(clients))
         return ClientAccesses(self._accounts.indices, next_index, clients)
+
+
+def _client_access(record: ClientRecord) -> ClientAccess:
+    address, hits, drops, intervals, timeout_interval, ages = record
+    family = Family.INET4 if len(address) == 4 else Family.INET6
+    last = (NEVER if age < 0 else age for age in ages)
+    return ClientAccess._make((Address(family, address), *hits, *drops, *intervals, timeout_interval, *last))
 
 
 class AccessBackend:

@@ -228,7 +228,10 @@ class CommandServer:
         dispatcher: Dispatcher,
         sockets: Iterable[CommandSocket],
         now_ns: Callable[[], int],
+        before_batch: Callable[[], None] | None = None,
     ) -> None:
+        """`before_batch` is called whenever requests have come in, before they are served."""
+        self._before_batch = before_batch
         self._loop = loop
         self._dispatcher = dispatcher
         self._sockets = list(sockets)
@@ -246,6 +249,8 @@ class CommandServer:
             self._loop.remove_reader(command_socket.socket.fileno())
 
     def _serve_unix(self, command_socket: CommandSocket) -> None:
+        if self._before_batch is not None:
+            self._before_batch()
         unix, peer = command_socket.socket, Peer(command_socket.origin)
         for _ in range(BATCH_MAX):
             try:
@@ -264,6 +269,8 @@ class CommandServer:
                     self.faults[Fault.SEND_FAILED] += 1
 
     def _serve_udp(self, command_socket: CommandSocket) -> None:
+        if self._before_batch is not None:
+            self._before_batch()
         udp = command_socket.socket
         for _ in range(BATCH_MAX):
             try:

@@ -23,6 +23,11 @@ RECORDS_MAX = 1 << 24
 SIDE_BLOCKS_MAX = 256
 _SIDE_PART = 16
 
+# Of records that one page looks at, so that a request takes a fraction of a millisecond however few clients it finds.
+# One that is shown, or was shown before, costs as much as many that are passed over.
+EXAMINED_MAX = 16384
+READ_COST = 64
+
 _NEVER = -1
 
 
@@ -143,21 +148,27 @@ class ClientReports:
         """The index after the last record examined, and at most `rows_max` clients from `first_index` on.
 
         Only those with `hits_min` hits of one service. An address known to several shards is shown once, with what
-        all of them know. `ntp_time`: now, NTP64.
+        all of them know. `ntp_time`: now, NTP64. There may be more clients although fewer than `rows_max` are returned:
+        a page ends with its work.
         """
         rows: list[ClientRecord] = []
         index = first_index
+        left = EXAMINED_MAX
         for number, shard in enumerate(self._shards):
             local = index - shard.base
-            while 0 <= local < shard.capacity and len(rows) < rows_max:
-                local = shard.next(local, hits_min, reset_state)
-                if local < shard.capacity:
-                    record = shard.read(local, reset_state, ntp_time)
+            while 0 <= local < shard.capacity and len(rows) < rows_max and left > 0:
+                end = min(shard.capacity, local + left)
+                found = shard.next(local, hits_min, reset_state, end)
+                left -= found - local
+                local = found
+                if found < end:
+                    record = shard.read(found, reset_state, ntp_time)
                     if record is not None and not self._shown(record.address, number, hits_min, reset_state):
                         rows.append(self._merged(record, number, reset_state, ntp_time))
+                    left -= READ_COST
                     local += 1
                 index = shard.base + local
-            if len(rows) >= rows_max:
+            if len(rows) >= rows_max or left <= 0:
                 break
         return index, rows
 
@@ -165,7 +176,7 @@ class ClientReports:
         """Whether a shard before this one shows the address."""
         for shard in self._shards[:number]:
             index = shard.find(address)
-            if index is not None and shard.next(index, hits_min, reset_state) == index:
+            if index is not None and shard.next(index, hits_min, reset_state, index + 1) == index:
                 return True
         return False
 

@@ -27,6 +27,8 @@ class Primitive(NamedTuple):
     code: str
     load: Callable[[Any], Any] | None
     dump: Callable[[Any], Any] | None
+    is_number: bool = False
+    """`dump` only limits it to what the field holds."""
 
 
 class Counted(NamedTuple):
@@ -75,7 +77,7 @@ def _load_name(wire: bytes) -> bytes:
 def _integer(code: str, bits: int, *, signed: bool = False, padding: str = "") -> Primitive:
     low = -(1 << bits - 1) if signed else 0
     high = (1 << bits - 1) - 1 if signed else (1 << bits) - 1
-    return Primitive(code + padding, None, _clamp(low, high))
+    return Primitive(code + padding, None, _clamp(low, high), is_number=True)
 
 
 U8 = Annotated[int, _integer("B", 8)]
@@ -100,7 +102,7 @@ Name = Annotated[bytes, Primitive(f"{NAME_LENGTH}s", _load_name, None)]
 class Layout:
     """The compiled layout of one message type."""
 
-    __slots__ = ("_blank", "_counted", "_dumps", "_loads", "_message", "_struct", "size")
+    __slots__ = ("_blank", "_counted", "_dumps", "_loads", "_message", "_quick", "_struct", "size")
 
     _known: dict[type[Message], "Layout"] = {}  # noqa: RUF012 - a cache, filled once a message type
 
@@ -109,6 +111,7 @@ class Layout:
         self._message = message
         self._loads: list[Callable[[Any], Any] | None] = []
         self._dumps: list[Callable[[Any], Any] | None] = []
+        self._quick: list[Callable[[Any], Any] | None] = []
         self._counted: Counted | None = None
         for primitive in _primitives(message):
             if isinstance(primitive, Counted):
@@ -122,6 +125,7 @@ class Layout:
                 codes.append(part.code)
                 self._loads.append(part.load)
                 self._dumps.append(part.dump)
+                self._quick.append(None if part.is_number else part.dump)
         self._struct = struct.Struct("".join(codes))
         self.size = self._struct.size
         self._blank = self._struct.unpack(bytes(self.size))
@@ -158,11 +162,16 @@ class Layout:
             values.append(len(records))
             for item in records:
                 values.extend(item)
-            used = len(values)
-            packed = [v if dump is None else dump(v) for v, dump in zip(values, self._dumps, strict=False)]
-            packed.extend(self._blank[used:])
-            return self._struct.pack(*packed)
-        return self._struct.pack(*[v if dump is None else dump(v) for v, dump in zip(values, self._dumps, strict=True)])
+        try:
+            return self._packed(values, self._quick)
+        except struct.error:
+            # A number beyond its field, which is rare: most messages need not look at each of theirs.
+            return self._packed(values, self._dumps)
+
+    def _packed(self, values: list[Any], dumps: list[Callable[[Any], Any] | None]) -> bytes:
+        packed = [v if dump is None else dump(v) for v, dump in zip(values, dumps, strict=False)]
+        packed.extend(self._blank[len(packed) :])
+        return self._struct.pack(*packed)
 
 
 _COUNT = Primitive("I", None, None)

@@ -4,10 +4,13 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from ntpd_fast._clientlog import ClientRecord
 from ntpd_fast.config.model import AccessRule
-from ntpd_fast.control.reports import AccessBackend
+from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.monitor.backend import CommandFailed
+from ntpd_fast.monitor.codec.address import UNSPECIFIED
 from ntpd_fast.monitor.codec.commands import Status
+from ntpd_fast.monitor.codec.replies import NEVER
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.system.messages import Severity
 
@@ -47,3 +50,25 @@ def test_an_impossible_prefix_is_a_bad_subnet():
         access.set_rule(rule("192.0.2.1", 33))
     assert failed.value.status is Status.BAD_SUBNET
     assert not published
+
+
+class Accounts:
+    """A client log of 100 records with nobody to show in the part that was looked at."""
+
+    enabled = True
+    indices = 100
+
+    def page(self, first_index, rows_max, hits_min, reset, now_ns):
+        row = ClientRecord(bytes([192, 0, 2, 1]), (5, 0, 0), (1, 0, 0), (3, 127, 127), 127, (9, -1, -1))
+        return first_index + 40, [row]
+
+
+def test_a_page_that_ended_with_its_work_is_filled_up_so_that_it_does_not_look_like_the_last():
+    statistics = Statistics(None, Accounts(), lambda: 0)
+    page = statistics.client_accesses(0, 8, 0, False)
+    assert (page.n_indices, page.next_index, len(page.clients)) == (100, 40, 8)
+    first = page.clients[0]
+    assert (str(first.ip), first.ntp_hits, first.ntp_interval, first.last_ntp_hit_ago) == ("192.0.2.1", 5, 3, 9)
+    assert first.last_cmd_hit_ago == NEVER
+    assert all(client.ip == UNSPECIFIED for client in page.clients[1:])
+    assert len(statistics.client_accesses(60, 8, 0, False).clients) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import random
 import re
 import struct
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, ClientRecord, init_shard, shard_size
 from ntpd_fast._tsmap import TimestampMap, init_map
-from ntpd_fast.server.clientlog import RECORDS_MAX, ClientReports, ResetState, clientlog_plan
+from ntpd_fast.server.clientlog import EXAMINED_MAX, READ_COST, RECORDS_MAX, ClientReports, ResetState, clientlog_plan
 
 SECOND = 1 << 32
 NTP, NTSKE, CMD = range(3)
@@ -225,3 +226,58 @@ def test_evictions_are_added_up() -> None:
         for n in range(20):
             writer.hit(address(n), NTP, SECOND)
     assert shards.reports.evictions == 8
+
+
+class CountingShard(ClientLogReader):
+    """Counts what one page looks at."""
+
+    looked_at = reads = finds = 0
+
+    def next(self, index: int, hits_min: int, reset_state: int, end: int = 0xFFFFFFFF) -> int:
+        found = super().next(index, hits_min, reset_state, end)
+        self.looked_at += found - index + 1
+        return found
+
+    def read(self, index: int, reset_state: int, ntp_time: int) -> ClientRecord | None:
+        self.reads += 1
+        return super().read(index, reset_state, ntp_time)
+
+    def find(self, address: bytes) -> int | None:
+        self.finds += 1
+        return super().find(address)
+
+
+def pages_of(shards: list[CountingShard], hits_min: int) -> tuple[int, int]:
+    """(requests it takes, clients listed), each request within its bound of work."""
+    reports = ClientReports(shards)
+    index = pages = count = 0
+    while index < reports.indices:
+        for shard in shards:
+            shard.looked_at = shard.reads = shard.finds = 0
+        index, rows = reports.page(index, 8, hits_min, 0, 0)
+        pages += 1
+        count += len(rows)
+        reads = sum(shard.reads for shard in shards)
+        # each record read is looked for in every other shard, and may be read there, too
+        assert sum(shard.looked_at for shard in shards) <= EXAMINED_MAX + len(shards) * (reads + 2)
+        assert reads <= len(shards) * (EXAMINED_MAX // READ_COST + 8)
+        assert sum(shard.finds for shard in shards) <= 2 * len(shards) * (EXAMINED_MAX // READ_COST + 8)
+    return pages, count
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["each client in one shard", "each client in both"])
+def test_the_work_of_a_page_is_bounded_whatever_is_asked_for(both: bool) -> None:
+    shards = []
+    for number in range(2):
+        memory = mmap.mmap(-1, shard_size(8192))
+        init_shard(memory, 8192, random.Random(number).randbytes(20))
+        writer = ClientLogWriter(memory)
+        first = 0 if both else number * 60_000
+        writer.hit_many(struct.pack(">60000I", *range(first, first + 60_000)), 4, NTP, SECOND, 1)
+        shards.append(CountingShard(memory, number * 8192 * 16))
+    pages, count = pages_of(shards, 0)
+    assert count == (60_000 if both else 120_000)
+    assert pages <= count // 8 + 2 * 8192 * 16 * READ_COST // EXAMINED_MAX + 2
+    pages, count = pages_of(shards, 2)
+    assert count == 0
+    assert pages == 2 * 8192 * 16 // EXAMINED_MAX

@@ -1,7 +1,7 @@
 """`clients`: who asked this server."""
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import nlargest
+from heapq import heappush, heapreplace
 from typing import NamedTuple
 
 from ntpd_fast.monitor.codec import replies as rep
@@ -93,14 +93,43 @@ def clients(session: Session, rest: str) -> None:
     selection = parse(rest, extended=session.extended)
     report = CLIENTS_NKE if selection.nke else CLIENTS
     session.output.begin(report)
-    found: Iterable[rep.ClientAccess] = fetch(session, selection.min_hits, reset=selection.reset)
-    if selection.prefixes:
-        found = (client for client in found if _is_inside(client, selection.prefixes))
-    if selection.top:
-        found = nlargest(selection.top, found, ORDERS[selection.by])
-    for client in found:
+    for client in busiest(session, selection) if selection.top else matching(session, selection):
         name = session.host_name(client.ip)
         session.output.row(report, row(client, name, selection.nke), (client, name))
+
+
+def matching(session: Session, selection: Selection) -> Iterator[rep.ClientAccess]:
+    """All clients of the selection, as the daemon lists them."""
+    for client in fetch(session, selection.min_hits, reset=selection.reset):
+        if not selection.prefixes or _is_inside(client, selection.prefixes):
+            yield client
+
+
+def busiest(session: Session, selection: Selection) -> list[rep.ClientAccess]:
+    """The first `top` of the selection; of equals those the daemon lists first.
+
+    What is sorted by hits need not even be sent when it has fewer than the least of those found so far.
+    """
+    order = ORDERS[selection.by]
+    # (key, minus the place in the list, client): the least is at the front
+    found: list[tuple[float, int, rep.ClientAccess]] = []
+    first, min_hits, place = 0, selection.min_hits, 0
+    while True:
+        page = fetch_page(session, first, min_hits, reset=selection.reset)
+        for client in page.clients:
+            if not client.ip.packed or (selection.prefixes and not _is_inside(client, selection.prefixes)):
+                continue
+            place += 1
+            entry = order(client), -place, client
+            if len(found) < selection.top:
+                heappush(found, entry)
+            elif entry > found[0]:
+                heapreplace(found, entry)
+        if is_last(page):
+            return [client for _, _, client in sorted(found, reverse=True)]
+        if selection.by == "hits" and len(found) == selection.top:
+            min_hits = max(min_hits, int(found[0][0]) + 1)
+        first = page.next_index
 
 
 def parse(rest: str, *, extended: bool) -> Selection:

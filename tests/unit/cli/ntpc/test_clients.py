@@ -77,6 +77,21 @@ def test_the_busiest_come_first(by, key):
     assert [by_name[name] for name in found] == expected
 
 
+def test_a_long_list_is_not_sent_for_the_few_with_most_hits():
+    many = [client(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", hits=i * 7919 % 10007) for i in range(10000)]
+    found, server = names("clients --top 5", many)
+    by_name = {str(c.ip): c.ntp_hits for c in many}
+    assert [by_name[name] for name in found] == sorted(by_name.values(), reverse=True)[:5]
+    assert len(server.requests) < 30
+
+
+def test_equals_are_listed_as_the_daemon_lists_them():
+    records = [client(f"10.0.0.{i}", hits=5 + i % 2) for i in range(20)]
+    assert names("clients --top 12", records)[0] == [
+        *(f"10.0.0.{i}" for i in range(1, 20, 2)), "10.0.0.0", "10.0.0.2"
+    ]
+
+
 def test_clients_of_unknown_interval_are_the_slowest():
     records = [client("10.0.0.1"), client("10.0.0.2", interval=10)]
     assert names("clients --top 2 --by rate", records)[0] == ["10.0.0.2", "10.0.0.1"]
