@@ -112,7 +112,8 @@ ctypedef struct control_region:
     uint64_t size
     uint64_t hash_seed          # of client logs: survives the death of a worker
     uint64_t log_reset          # `clients -r`: reset state of the client log
-    uint64_t pad[3]
+    uint8_t probe[16]           # random: what the daemon asks its own server sockets with (server/selfcheck.py)
+    uint64_t pad[1]
     table_entry tables[4]
     ref_latch reference
 

@@ -180,6 +180,7 @@ cdef class ControlRegion:
 
     def create(self, workers_max, table_bytes):
         """Lay out a fresh (zeroed) region. A random hash seed is drawn once, for the life of the daemon."""
+        cdef bytes probe
         cdef uint64_t offset = round_to_page(sizeof(control_region))
         cdef int which
         for name, which in TABLES.items():
@@ -190,6 +191,8 @@ cdef class ControlRegion:
             offset += TABLE_VERSIONS * capacity
         if offset > self.mapping.size:
             raise ValueError("the control region is smaller than its plan")
+        probe = os.urandom(sizeof(self.region.probe))
+        memcpy(self.region.probe, <const char *>probe, sizeof(self.region.probe))
         self.region.hash_seed = int.from_bytes(os.urandom(8), "little") | 1
         self.region.workers_max = workers_max
         self.region.size = self.mapping.size
@@ -215,6 +218,10 @@ cdef class ControlRegion:
     def peek(self):
         """Some fields of the page read last, spread over its length: mono epoch, refid, reference time, base frequency."""
         return self.page.mono_epoch, self.page.refid, self.page.ref_time_ns, self.page.base_freq_ppm
+
+    @property
+    def probe(self):
+        return (<const char *>self.region.probe)[:sizeof(self.region.probe)]
 
     @property
     def hash_seed(self):

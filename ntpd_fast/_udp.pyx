@@ -9,7 +9,7 @@ import socket as socket_module
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, UINT64_MAX
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from ntpd_fast._access cimport access_attach
 from ntpd_fast._auth cimport auth_attach
@@ -58,6 +58,9 @@ cdef extern from "<sys/socket.h>" nogil:
     size_t CMSG_SPACE(size_t length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     ssize_t send(int fd, const void *data, size_t size, int flags)
+    struct sockaddr:
+        pass
+    ssize_t sendto(int fd, const void *data, size_t size, int flags, const sockaddr *address, socklen_t length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     int MSG_DONTWAIT, MSG_TRUNC, MSG_WAITFORONE, SOL_SOCKET, SO_RCVTIMEO, AF_INET, AF_INET6
 
@@ -236,6 +239,13 @@ cdef void count_facts(uint64_t *counters, const serve_request *request, const se
             counters[COUNT_NTP_INTERLEAVED] += 1
 
 
+cdef bint is_probe(const worker_state *common, const serve_request *request) noexcept nogil:
+    """Whether the daemon itself asks if we answer: with bytes that only it knows."""
+    return request.length == sizeof(common.control.probe) and (
+        memcmp(request.data, common.control.probe, sizeof(common.control.probe)) == 0
+    )
+
+
 cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexcept nogil:
     """Turn the received datagrams into answers without transmit stamps; the number of answers to send."""
     cdef worker_state *common = state.common
@@ -298,6 +308,10 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
         serve_prepare(serve, request, answer)
         count_facts(counters, request, answer)
         if not answered(answer.outcome):
+            if answer.outcome == OUT_DROP_LENGTH and is_probe(common, request):
+                sendto(state.fd, request.data, request.length, MSG_DONTWAIT,
+                       <const sockaddr *>state.names[slot], name_size)
+                continue
             counters[answer.outcome] += 1
             if answer.outcome == OUT_SIGND:
                 serve_finish(serve, answer, now)

@@ -34,6 +34,7 @@ from ntpd_fast.control.processes import kept_capabilities, make_slots, open_fami
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.control.setup import Setup, open_setup
 from ntpd_fast.server.child import EXIT_BUG
+from ntpd_fast.server.selfcheck import SelfCheck
 from ntpd_fast.server.supervisor import END_SIGNALS, Supervisor
 from ntpd_fast.system import log as daemon_log
 from ntpd_fast.system import privileges
@@ -151,13 +152,15 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
     pidfile = identity.pidfile if config.pidfile is None else config.pidfile
     setup.sandbox = make_sandbox(config, run, options.filter_level, (pidfile, options.log_file))
     _give_up_rights(setup)
+    check = SelfCheck(setup.ntp_sockets, setup.shared.control.probe) if notifier.listens else None
     if setup.workers == 0 and setup.ke_processes == 0:
-        return run_control(setup, ServiceManagerLink(notifier, starter.ready))
+        return run_control(setup, ServiceManagerLink(notifier, starter.ready, check))
     supervisor = Supervisor(
         make_slots(setup, notifier.watchdog_interval_s),
         notifier,
         on_ready=starter.ready,
         on_open=lambda version: open_family(setup, version),
+        check=check,
     )
     status = supervisor.run()
     if supervisor.failure is not None:

@@ -3,12 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
+from ntpd_fast.server.selfcheck import SelfCheck
 from ntpd_fast.system.notify import Notifier
 
 log = logging.getLogger(__name__)
+
+CHECK_S: Final = 2.0
+"""How long, at the start, an answer to ourselves is waited for."""
 
 
 class Overseer(Protocol):
@@ -89,25 +93,77 @@ class SupervisorLink:
 
 
 class ServiceManagerLink:
-    """The service manager, and whoever waits for the start."""
+    """The service manager, and whoever waits for the start. `check`: how to find out whether requests are answered."""
 
-    def __init__(self, notifier: Notifier, on_ready: Callable[[], None]) -> None:
+    def __init__(self, notifier: Notifier, on_ready: Callable[[], None], check: SelfCheck | None = None) -> None:
         self._notifier = notifier
         self._on_ready = on_ready
+        self._check = check
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: list[int] = []
+        self._giving_up: asyncio.TimerHandle | None = None
         self.alive_interval_s = notifier.watchdog_interval_s
 
     def watch(self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None]) -> Callable[[], None]:
         """See `Overseer`. A service manager that is gone takes nothing from us."""
-        return lambda: None
+        self._loop = loop
+
+        def end_watch() -> None:
+            self._forget()
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+
+        return end_watch
 
     def ready(self) -> None:
-        """See `Overseer`."""
+        """See `Overseer`. Told when a request of our own is answered, or no answer comes."""
+        if self._loop is not None and self._ask(self._declare_ready):
+            self._giving_up = self._loop.call_later(CHECK_S, self._go_without)
+        else:
+            self._declare_ready()
+
+    def alive(self) -> None:
+        """See `Overseer`. Told when a request of our own is answered."""
+        if self._giving_up is None and not self._ask(self._notifier.watchdog):
+            self._notifier.watchdog()
+
+    def _declare_ready(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
         self._on_ready()
         self._notifier.ready()
 
-    def alive(self) -> None:
-        """See `Overseer`."""
-        self._notifier.watchdog()
+    def _go_without(self) -> None:
+        """One who drops our packets (a packet filter) must not keep the daemon down."""
+        log.warning("No answer to requests of our own: watching the process only")
+        self._forget()
+        self._check = None
+        self._declare_ready()
+
+    def _ask(self, answered: Callable[[], None]) -> bool:
+        self._forget()
+        if self._check is None or self._loop is None or not self._check.ask():
+            return False
+        check = self._check
+
+        def listen(descriptor: int) -> None:
+            if check.heard(descriptor):
+                self._forget()
+                answered()
+
+        self._watched = check.descriptors()
+        for descriptor in self._watched:
+            self._loop.add_reader(descriptor, listen, descriptor)
+        return True
+
+    def _forget(self) -> None:
+        if self._loop is not None:
+            for descriptor in self._watched:
+                self._loop.remove_reader(descriptor)
+        self._watched = []
+        if self._check is not None:
+            self._check.close()
 
     def status(self, text: str) -> None:
         """See `Overseer`."""

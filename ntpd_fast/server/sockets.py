@@ -111,6 +111,17 @@ class NtpSockets:
         return [group.workers[index] for group in self.groups if index < len(group.workers)]
 
     @property
+    def device(self) -> str | None:
+        """The one interface that all sockets are bound to (`binddevice`)."""
+        return self._opener.device
+
+    def steering(self, group: Group) -> Steering | None:
+        """How clients are steered to the workers of a group; None where there is nothing to steer."""
+        if len(group.workers) < (2 if group.handed_over else 1):
+            return None
+        return Steering(self._salts, base=0 if group.handed_over else 1)
+
+    @property
     def workers(self) -> int:
         """How many workers have a socket."""
         return max((len(group.workers) for group in self.groups), default=0)
@@ -199,6 +210,7 @@ class _Opener:
 
     def __init__(self, options: SocketOptions) -> None:
         self._options = options
+        self.device = options.device
         self._said: set[str] = set()
 
     def open_group(self, bind: BindAddress, workers: int) -> Group:

@@ -36,6 +36,7 @@ EXIT_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
 NS_PER_S: Final = 1_000_000_000
 END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _SIGNAL_BATCH: Final = 1024
+CHECKS_MAX: Final = 4
 _WORDS_A_TURN: Final = 64
 
 
@@ -51,6 +52,8 @@ class Limits:
     """A successor that is not ready by then is given up."""
     stop_s: float = 1.0
     """A worker that does not stop by then is killed so that its successor can go."""
+    check_s: float = 0.5
+    """An answer to ourselves that has not come by then is asked for again; at the start, only `CHECKS_MAX` times."""
     backoff_first_s: float = 0.1
     backoff_max_s: float = 30.0
     backoff_forget_s: float = 10.0
@@ -66,6 +69,15 @@ class Notify(Protocol):
     def stopping(self) -> None: ...
     def status(self, text: str) -> None: ...
     def watchdog(self) -> None: ...
+
+
+class Check(Protocol):
+    """How the supervisor finds out whether requests are answered (`selfcheck.SelfCheck`)."""
+
+    def ask(self) -> bool: ...
+    def descriptors(self) -> list[int]: ...
+    def heard(self, descriptor: int) -> bool: ...
+    def close(self) -> None: ...
 
 
 class Backoff:
@@ -151,6 +163,7 @@ class Supervisor:
         *,
         on_ready: Callable[[], None] | None = None,
         on_open: Callable[[str], bool] | None = None,
+        check: Check | None = None,
         limits: Limits | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -158,6 +171,9 @@ class Supervisor:
         self._notify = notify
         self._on_ready = on_ready
         self._on_open = on_open
+        self._check = check
+        self._checks_left = 0
+        self._check_deadline_ns: int | None = None
         self._limits = limits or Limits()
         self._monotonic_ns = monotonic_ns
         self._backoffs = {slot.name: Backoff(self._limits) for slot in slots}
@@ -181,6 +197,8 @@ class Supervisor:
             while not self._finished():
                 self._turn(wakeup)
         finally:
+            if self._check is not None:
+                self._check.close()
             self._kill_all()
             _release_signals(wakeup)
         return self._status
@@ -199,9 +217,14 @@ class Supervisor:
                 if descriptor >= 0:
                     by_descriptor[descriptor] = (slot, child)
                     poll.register(descriptor, select.POLLIN)
+        checked = self._check.descriptors() if self._check is not None else []
+        for descriptor in checked:
+            poll.register(descriptor, select.POLLIN)
         for descriptor, _ in poll.poll(self._timeout_ms()):
             if descriptor == wakeup.read_end:
                 self._take_signals(wakeup)
+            elif descriptor in checked:
+                self._hear(descriptor)
             else:
                 self._listen(*by_descriptor[descriptor])
         self._reap()
@@ -210,6 +233,8 @@ class Supervisor:
     def _timeout_ms(self) -> int:
         now_ns = self._monotonic_ns()
         deadlines = [now_ns + int(self._limits.heartbeat_s / 4 * NS_PER_S)]
+        if self._check_deadline_ns is not None:
+            deadlines.append(self._check_deadline_ns)
         for slot in self.slots:
             if slot.restart_ns is not None:
                 deadlines.append(slot.restart_ns)
@@ -296,7 +321,7 @@ class Supervisor:
             case Verb.STATUS:
                 self._notify.status(message.text)
             case Verb.ALIVE:
-                if self._answers():
+                if self._answers() and self._check_deadline_ns is None and not self._ask():
                     self._notify.watchdog()
             case Verb.REPLACE:
                 self.replace_workers()
@@ -319,9 +344,45 @@ class Supervisor:
         if self._was_ready or not all(slot.child is not None and slot.child.ready for slot in self.slots):
             return
         self._was_ready = True
+        self._checks_left = CHECKS_MAX
+        if not self._ask():
+            self._declare_ready()
+
+    def _declare_ready(self) -> None:
+        self._checks_left = 0
         if self._on_ready is not None:
             self._on_ready()
         self._notify.ready()
+
+    def _ask(self) -> bool:
+        """Send a request of our own; false when there is no way to."""
+        if self._check is None or not self._check.ask():
+            return False
+        if self._checks_left:
+            self._check_deadline_ns = self._monotonic_ns() + int(self._limits.check_s * NS_PER_S)
+        return True
+
+    def _hear(self, descriptor: int) -> None:
+        """What we asked ourselves is answered: the service is up, or still up."""
+        if self._check is None or not self._check.heard(descriptor) or self._ending:
+            return
+        self._check_deadline_ns = None
+        if self._checks_left:
+            self._declare_ready()
+        else:
+            self._notify.watchdog()
+
+    def _check_again(self) -> None:
+        """No answer at the start. One who drops our packets (a packet filter) must not keep the daemon down."""
+        self._check_deadline_ns = None
+        self._checks_left -= 1
+        if self._checks_left and self._ask():
+            return
+        log.warning("No answer to requests of our own: watching the processes only")
+        if self._check is not None:
+            self._check.close()
+            self._check = None
+        self._declare_ready()
 
     def replace_workers(self) -> None:
         """Hand every worker's sockets to a new process, one worker after the other."""
@@ -401,6 +462,8 @@ class Supervisor:
         # If we were held up ourselves (a stopped machine), so were the children: judge them from now on.
         held_up = now_ns - self._turn_ns > self._limits.heartbeat_s / 2 * NS_PER_S
         self._turn_ns = now_ns
+        if self._check_deadline_ns is not None and self._check_deadline_ns <= now_ns and not self._ending:
+            self._check_again()
         for slot in self.slots:
             if slot.restart_ns is not None and slot.restart_ns <= now_ns:
                 self._start(slot)
@@ -446,6 +509,7 @@ class Supervisor:
             return
         self._ending = True
         self._status = status
+        self._check_deadline_ns = None
         self._notify.stopping()
         deadline_ns = self._monotonic_ns() + int(self._limits.end_s * NS_PER_S)
         for slot in self.slots:

@@ -13,6 +13,8 @@ class Notifier:
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
+        self.listens = "NOTIFY_SOCKET" in os.environ
+        """Whether there is a service manager."""
         self._status: str | None = None
         # A child must not take this for its own: only the supervisor talks to the service manager.
         os.environ.pop("NOTIFY_SOCKET", None)

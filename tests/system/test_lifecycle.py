@@ -1,5 +1,6 @@
 """Start, signals, processes, end: the daemon as a whole."""
 
+import contextlib
 import fcntl
 import os
 import pwd
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from tests.netns import in_network_namespace, ip
 from tests.processes import PATIENCE_S, children_of, is_running, status_of, wait_until
 from tests.system.harness import PROGRAM, ask, open_to_others
 
@@ -190,6 +192,108 @@ def test_one_family_only(make_daemon, option, answering, silent):
     assert stratum(daemon.ask(answering)) == 7
     assert daemon.ask(silent, timeout_s=0.3) is None
     daemon.stop()
+
+
+@pytest.fixture
+def manager(tmp_path):
+    """A service manager's socket, and what to give a daemon so that it talks to it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(PATIENCE_S)
+        yield listening, {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+
+
+def heard_until(listening: socket.socket, word: bytes) -> list[bytes]:
+    """Everything that is said until `word`, with it."""
+    words = [listening.recv(200)]
+    while words[-1] != word:
+        words.append(listening.recv(200))
+    return words
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ready_means_answering(make_daemon, manager, workers):
+    """At the moment of the word an answer is there at once; our own question counts nowhere."""
+    listening, environment = manager
+    daemon = make_daemon(*SERVE, f"workers {workers}", environment=environment).start(wait=False)
+    heard_until(listening, b"READY=1")
+    assert stratum(daemon.ask()) == 7
+    heard_until(listening, b"WATCHDOG=1")
+    counted = daemon.chronyc("serverstats")
+    assert re.search(r"NTP packets received +: 1\n", counted)
+    assert re.search(r"NTP packets dropped +: 0\n", counted)
+    assert daemon.stop() == 0
+    assert not any("No answer" in line for line in daemon.log_texts())
+
+
+def test_wedged_workers_feed_no_watchdog(make_daemon, manager):
+    """The processes exist and control lives; nobody answers."""
+    listening, environment = manager
+    daemon = make_daemon(*SERVE, "workers 2", environment=environment).start()
+    _, *workers = children_of(daemon.pid)
+    heard_until(listening, b"WATCHDOG=1")
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    listening.settimeout(0.0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listening.recv(200)
+    # five times the interval: enough to tell, less than it takes to find and replace them
+    listening.settimeout(1.0)
+    with pytest.raises(TimeoutError):
+        heard_until(listening, b"WATCHDOG=1")
+    listening.settimeout(PATIENCE_S)
+    heard_until(listening, b"WATCHDOG=1")
+    assert sum("has stood still for" in line for line in daemon.log_texts()) == 2
+    assert stratum(daemon.ask()) == 7
+    daemon.stop()
+
+
+def test_one_wedged_worker_does_not_restart_the_service(make_daemon, manager):
+    listening, environment = manager
+    daemon = make_daemon(*SERVE, "workers 2", environment=environment).start()
+    _, victim, _ = children_of(daemon.pid)
+    os.kill(victim, signal.SIGSTOP)
+    heard_until(listening, b"WATCHDOG=1")
+    heard_until(listening, b"WATCHDOG=1")
+    assert is_running(victim)
+    os.kill(victim, signal.SIGCONT)
+    daemon.stop()
+
+
+def test_status_line_follows_what_is_served(make_daemon, manager):
+    listening, environment = manager
+    daemon = make_daemon("allow", "workers 1", environment=environment).start()
+    before = heard_until(listening, b"READY=1")
+    assert re.fullmatch(rb"STATUS=Not synchronised, offset [+-]0\.000000 s, 0 requests/s", before[0])
+    assert daemon.chronyc("local", "stratum", "5") == "200 OK\n"
+    for _ in range(30):
+        daemon.ask()
+    listening.settimeout(2 * PATIENCE_S)
+    while not (line := listening.recv(200)).startswith(b"STATUS="):
+        assert line == b"WATCHDOG=1"
+    assert re.fullmatch(rb"STATUS=Stratum 5, local reference, offset [+-]0\.\d{6} s, [1-9]\d* requests/s", line)
+    daemon.stop()
+
+
+def test_packet_filter_on_our_own_requests_does_not_keep_the_daemon_down(make_daemon, tmp_path):
+    """No loopback interface: there is no way to ask, and no reason to call that a failure."""
+
+    def start_there() -> tuple[list[bytes], list[str]]:
+        ip("link", "set", "lo", "down")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            listening.bind(str(tmp_path / "notify"))
+            listening.settimeout(PATIENCE_S)
+            environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+            daemon = make_daemon(*SERVE, "workers 1", environment=environment, port=123).start()
+            words = [*heard_until(listening, b"READY=1"), *heard_until(listening, b"WATCHDOG=1")]
+            daemon.stop()
+            return words, daemon.log_texts()
+
+    words, texts = in_network_namespace(start_there)
+    assert words[-1] == b"WATCHDOG=1"
+    assert not any("Could not" in text for text in texts)
 
 
 def test_service_manager_is_told(make_daemon, tmp_path):

@@ -464,3 +464,81 @@ def test_backoff_doubles_up_to_its_limit_and_forgets():
     assert [backoff.delay_s(1.0) for _ in range(7)] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert backoff.delay_s(61.0) == 0.0
     assert backoff.delay_s(1.0) == 0.1
+
+
+class Question:
+    """What the supervisor asks itself: a pipe that somebody may write the answer to."""
+
+    def __init__(self, answers):
+        self.asked = 0
+        self.closed = False
+        self._answers = answers
+        self._read_end, self._write_end = os.pipe()
+
+    def ask(self):
+        self.asked += 1
+        if self.asked in self._answers:
+            os.write(self._write_end, b"x")
+        return True
+
+    def descriptors(self):
+        return [] if self.closed else [self._read_end]
+
+    def heard(self, descriptor):
+        return os.read(descriptor, 1) == b"x"
+
+    def close(self):
+        self.closed = True
+
+
+def alive_until(world, condition):
+    def main(channel, waits):
+        channel.send(Verb.READY)
+        wait_until(lambda: world.numbers[0] == 1)
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            channel.send(Verb.ALIVE)
+            time.sleep(0.01)
+        return EXIT_END
+
+    return main
+
+
+def test_ready_waits_for_an_answer_to_ourselves(world):
+    """The second question is answered; later ones feed the watchdog only when they are."""
+    question = Question(answers={2, 5, 6})
+
+    def started():
+        world.numbers[0] = question.asked
+
+    def alive(channel, waits):
+        channel.send(Verb.READY)
+        wait_until(lambda: world.numbers[0])
+        for _ in range(5):
+            channel.send(Verb.ALIVE)
+            time.sleep(0.05)
+        return EXIT_END
+
+    world.control(alive)
+    world.slot("worker 0", serve(world))
+    assert world.run(Limits(check_s=0.05, end_s=1.0), check=question, on_ready=started) == EXIT_END
+    assert world.numbers[0] == 2
+    assert world.manager.told == ["ready", "watchdog", "watchdog", "stopping"]
+
+
+def test_start_goes_on_when_our_own_requests_get_no_answer(world, caplog):
+    question = Question(answers=())
+
+    def started():
+        world.numbers[0] = 1
+
+    world.control(alive_until(world, lambda: world.said("serves") == 1 and world.numbers[0] == 1))
+    world.slot("worker 0", serve(world))
+    assert world.run(Limits(check_s=0.05, end_s=1.0), check=question, on_ready=started) == EXIT_END
+    assert question.asked == 4
+    assert question.closed
+    assert world.manager.told[0] == "ready"
+    assert [r.getMessage() for r in caplog.records if "No answer" in r.getMessage()] == [
+        "No answer to requests of our own: watching the processes only"
+    ]
