@@ -7,35 +7,31 @@ may be read again at any time, so they are looked up for each packet; a key that
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Protocol
 
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.cmac import CMAC
-
+from ntpd_fast._auth import KeyTable, build_key_table, key_table_size
 from ntpd_fast._record import dataclass
 from ntpd_fast.client.packet import Packet, PacketAuth
 from ntpd_fast.client.stamps import Now
-from ntpd_fast.config.keyfile import CIPHER_KEY_SIZES, KeyType, SymmetricKey
+from ntpd_fast.config.keyfile import KeyType, SymmetricKey
 
 KEY_ID_LENGTH = 4
 MAX_DIGEST_V4 = 20
 """Longer digests are cut to this in version 4, so that a MAC can't be taken for an extension field."""
 
-_HASHES: Mapping[KeyType, str] = {
-    KeyType.MD5: "md5",
-    KeyType.SHA1: "sha1",
-    KeyType.SHA256: "sha256",
-    KeyType.SHA384: "sha384",
-    KeyType.SHA512: "sha512",
-    KeyType.SHA3_224: "sha3_224",
-    KeyType.SHA3_256: "sha3_256",
-    KeyType.SHA3_384: "sha3_384",
-    KeyType.SHA3_512: "sha3_512",
-}
-_CMAC_LENGTH = 16
+_HASHES = (
+    KeyType.MD5,
+    KeyType.SHA1,
+    KeyType.SHA256,
+    KeyType.SHA384,
+    KeyType.SHA512,
+    KeyType.SHA3_224,
+    KeyType.SHA3_256,
+    KeyType.SHA3_384,
+    KeyType.SHA3_512,
+)
 
 _KEY_TYPE_NUMBERS: Mapping[KeyType, int] = {
     **{key_type: number for number, key_type in enumerate(_HASHES, start=1)},
@@ -129,21 +125,13 @@ class NoAuthentication:
 
 def digest_length(key: SymmetricKey) -> int:
     """Length of an untruncated digest, bytes."""
-    if key.type in CIPHER_KEY_SIZES:
-        return _CMAC_LENGTH
-    return hashlib.new(_HASHES[key.type], usedforsecurity=False).digest_size
+    return _table(key).digest_length(key.key_id)
 
 
-def digest(key: SymmetricKey, message: bytes) -> bytes:
-    """AES-CMAC of the message, or the hash of key and message; cut for a message of version 4."""
-    if key.type in CIPHER_KEY_SIZES:
-        cmac = CMAC(AES(key.value))
-        cmac.update(message)
-        return cmac.finalize()
-    # MD5 and SHA-1 are what the deployed key files name; the field's protocol, not our choice
-    full = hashlib.new(_HASHES[key.type], key.value + message, usedforsecurity=False).digest()
-    version = (message[0] >> 3) & 7
-    return full[:MAX_DIGEST_V4] if version == 4 else full
+def _table(key: SymmetricKey) -> KeyTable:
+    """The data plane's table, of one key: a client has few packets, and what it needs is not kept about."""
+    row = [(key.key_id, str(key.type), key.value)]
+    return KeyTable(build_key_table(row, key_table_size(row)))
 
 
 class KeyStore(Protocol):
@@ -177,7 +165,7 @@ class SymmetricAuthenticator:
         key = self._keys.get(self.key_id)
         if key is None:
             return None
-        return request + self.key_id.to_bytes(KEY_ID_LENGTH, "big") + digest(key, request)
+        return _table(key).sign(request, key.key_id)
 
     def check(self, packet: Packet) -> bool:
         """See `Authenticator`; the comparison takes the same time wherever digests differ."""
@@ -186,8 +174,8 @@ class SymmetricAuthenticator:
         key = self._keys.get(self.key_id)
         if key is None:
             return False
-        received = packet.data[packet.mac_start + KEY_ID_LENGTH :]
-        return hmac.compare_digest(received, digest(key, packet.data[: packet.mac_start]))
+        right = _table(key).sign(packet.data[: packet.mac_start], key.key_id)
+        return hmac.compare_digest(packet.data, right)
 
     def good_response(self) -> None:
         """See `Authenticator`."""

@@ -21,7 +21,7 @@ from ntpd_fast._tls import TlsError
 from ntpd_fast.config.model import Config
 from ntpd_fast.control.plan import NtsPlan
 from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
-from ntpd_fast.server.keyring import KeyFileError, KeyManager
+from ntpd_fast.server.keyring import DerivationRefusedError, KeyFileError, KeyManager
 from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore, Pair
 from ntpd_fast.server.ntske_counters import KeCounters
@@ -167,6 +167,8 @@ class NtsServerKeys:
             self._manager.start()
         except OSError as error:
             raise FatalError(f"Could not read {config.ntssharedkey} : {error.strerror}") from error
+        except DerivationRefusedError as error:
+            log.error("NTS server keys disabled : %s", error)
         except KeyFileError as error:
             raise FatalError(f"Could not use {config.ntssharedkey} : {error}") from error
 

@@ -105,8 +105,12 @@ def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> "NtsSetup 
     """The NTS server, where there is to be one: only then is its code loaded."""
     if plan.nts is None:
         return None
-    from ntpd_fast.control.nts import open_nts
-
+    try:
+        from ntpd_fast.control.nts import open_nts
+    except (ImportError, RuntimeError) as error:
+        # a crypto library that does not let itself be loaded, as under FIPS restrictions, takes nothing else with it
+        log.error("NTS server disabled : %s", error)
+        return None
     return open_nts(config, plan.nts, handed_over)
 
 

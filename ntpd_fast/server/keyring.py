@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Callable
 
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -46,6 +47,10 @@ NS_PER_S = 1_000_000_000
 
 class KeyFileError(ValueError):
     """A key or secret file that cannot be used; the text says why, without any of its contents."""
+
+
+class DerivationRefusedError(KeyFileError):
+    """The crypto library does not let keys be derived, whatever the file has: a matter of the system's policy."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ def parse_secrets(data: bytes) -> tuple[SharedSecret, ...]:
 def derived_key(secrets: tuple[SharedSecret, ...], period: int, rotate_s: int) -> ServerKey:
     """The key of one period, the same on every server with the same secrets and `ntsrotate`.
 
-    HKDF-SHA256 (RFC 5869) over the secret of the period, bound to its number, length and use.
+    HKDF-SHA256 (RFC 5869) over the secret of the period, bound to its number, length and use. DerivationRefusedError
+    when the crypto library does not have it.
     """
     secret = secrets[0]
     for candidate in secrets[1:]:
@@ -179,7 +185,10 @@ def derived_key(secrets: tuple[SharedSecret, ...], period: int, rotate_s: int) -
             secret = candidate
     size = key_size(AES_SIV_CMAC_256)
     info = b"ntpd_fast NTS server key" + period.to_bytes(8) + rotate_s.to_bytes(4) + AES_SIV_CMAC_256.to_bytes(2)
-    material = HKDF(algorithm=SHA256(), length=4 + size, salt=None, info=info).derive(secret.secret)
+    try:
+        material = HKDF(algorithm=SHA256(), length=4 + size, salt=None, info=info).derive(secret.secret)
+    except (UnsupportedAlgorithm, InternalError) as error:
+        raise DerivationRefusedError("the crypto library refuses HKDF with SHA-256") from error
     identifier = int.from_bytes(material[:4]) & ~(KEYS - 1) | period % KEYS
     return ServerKey(identifier, AES_SIV_CMAC_256, material[4:])
 
@@ -229,7 +238,8 @@ class KeyManager:
     def start(self) -> None:
         """Publish the first keys. A file that cannot be used is told; a server of one's own then starts with new keys.
 
-        KeyFileError or OSError when the shared secret cannot be had: a member of a group must not invent keys.
+        KeyFileError or OSError when the shared secret cannot be had: a member of a group must not invent keys. There
+        are none after a DerivationRefusedError: clients then get no keys, and for their cookies a NAK.
         """
         if self._shared_file is not None:
             self._secrets = self._read_secrets(self._shared_file)
@@ -351,7 +361,10 @@ class KeyManager:
             raise KeyFileError(str(error)) from error
         if status.st_mode & 0o007:
             raise KeyFileError("can be read or written by everybody")
-        return parse_secrets(data)
+        secrets = parse_secrets(data)
+        # what the library refuses it refuses now, and not in the middle of a switch
+        derived_keys(secrets, self._wall_s(), self._rotate_s or 1)
+        return secrets
 
     def _follow_period(self) -> None:
         """The keys of the present time; asked for often, because the clock may be stepped."""
