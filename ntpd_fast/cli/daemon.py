@@ -30,12 +30,13 @@ from ntpd_fast.config.start import user_exists
 from ntpd_fast.control.confinement import make_sandbox
 from ntpd_fast.control.main import run_control
 from ntpd_fast.control.overseer import ServiceManagerLink
-from ntpd_fast.control.processes import kept_capabilities, make_slots, open_family
+from ntpd_fast.control.processes import kept_capabilities, make_slots
+from ntpd_fast.control.reload import Reader
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.control.setup import Setup, open_setup
 from ntpd_fast.server.child import EXIT_BUG
 from ntpd_fast.server.selfcheck import SelfCheck
-from ntpd_fast.server.supervisor import END_SIGNALS, Supervisor
+from ntpd_fast.server.supervisor import HELD_SIGNALS, Supervisor
 from ntpd_fast.system import log as daemon_log
 from ntpd_fast.system import privileges
 from ntpd_fast.system.background import Starter, to_background
@@ -144,22 +145,24 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
     config = _read_config(identity, options)
     user = _choose_user(identity, options, config)
     # A signal from here on must not leave anything behind: it waits until somebody listens.
-    signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
     _make_pidfile(identity, options, config, user, undo)
-    run = _run_options(identity, options, config)
-    setup = open_setup(config, run, user, HandedOver.from_environment())
+    reader = Reader(lambda: _read_config(identity, options), _run_options(identity, options, config))
+    setup = open_setup(config, reader, user, HandedOver.from_environment())
     undo.callback(setup.close)
     pidfile = identity.pidfile if config.pidfile is None else config.pidfile
-    setup.sandbox = make_sandbox(config, run, options.filter_level, (pidfile, options.log_file))
+    setup.sandbox = make_sandbox(config, reader.run, options.filter_level, (pidfile, options.log_file))
     _give_up_rights(setup)
     check = SelfCheck(setup.ntp_sockets, setup.shared.control.probe) if notifier.listens else None
     if setup.workers == 0 and setup.ke_processes == 0:
         return run_control(setup, ServiceManagerLink(notifier, starter.ready, check))
+    slots, renewal = make_slots(setup, notifier.watchdog_interval_s)
     supervisor = Supervisor(
-        make_slots(setup, notifier.watchdog_interval_s),
+        slots,
         notifier,
         on_ready=starter.ready,
-        on_open=lambda version: open_family(setup, version),
+        on_open=renewal.open_family,
+        on_reload=renewal.script,
         check=check,
     )
     status = supervisor.run()

@@ -17,6 +17,7 @@ from ntpd_fast.client.sources import Sources
 from ntpd_fast.client.sourcestats import MAX_SAMPLES
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.config.resolve import parse_address
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.files import read_bounded, write_atomically
 from ntpd_fast.system.messages import Log, Severity
 
@@ -141,7 +142,7 @@ class Dumps:
                 self._store.write(name, dump_text(source).encode())
             except OSError as error:
                 failures += 1
-                reason = f"{name} : {error.strerror}"
+                reason = f"{name} : {why(error)}"
         if failures:
             more = f" (and {failures - 1} more)" if failures > 1 else ""
             self._log(Severity.ERROR, f"Could not write dump file {reason}{more}")
@@ -170,7 +171,7 @@ class Dumps:
         try:
             self._store.remove_all()
         except OSError as error:
-            self._log(Severity.WARNING, f"Could not remove dump files : {error.strerror}")
+            self._log(Severity.WARNING, f"Could not remove dump files : {why(error)}")
 
 
 class DumpReload:

@@ -198,6 +198,11 @@ class Names:
         """Replace the interval of `refresh`."""
         self._refresh_s = refresh_s
 
+    def set_sourcedirs(self, sourcedirs: Sequence[Sequence[str]]) -> None:
+        """Read other directories from now on, and now."""
+        self.sourcedirs = sourcedirs
+        self.reload()
+
     def add(self, config: SourceConfig) -> None:
         """Add a source or a pool now; raises `AddSourceError`."""
         self._say(f"Added {self._what(self._add(config))}")

@@ -201,9 +201,13 @@ class KeClient:
         self._resolver = resolver
         self._check_times = check_times
         self._time_offset_s = time_offset_s
-        self._bind = {address.version: address for address in bind_addresses}
-        self._device = bind_device
+        self.bind_to(bind_addresses, bind_device)
         self._timeout_s = timeout_s
+
+    def bind_to(self, addresses: Sequence[IPAddress], device: str | None) -> None:
+        """Connect from these addresses (at most one of each family) and this interface from now on."""
+        self._bind = {address.version: address for address in addresses}
+        self._device = device
 
     def start(self, request: KeRequest, done: KeDone) -> KeHandle | None:
         """See `KeyExchanger`."""

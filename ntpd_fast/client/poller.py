@@ -161,18 +161,37 @@ class Poller:
         `own` the same process answers clients on it: its options and its error queue are theirs, and what is sent
         from here has the daemon's timestamps. `ptp`: it carries NTP over PTP.
         """
-        holder = _Socket(sock, socket.AddressFamily(sock.family), connected=False, ptp=ptp)
-        (self._ptp_sockets if ptp else self._server_sockets)[holder.family] = holder
+        sockets = self._ptp_sockets if ptp else self._server_sockets
+        family = socket.AddressFamily(sock.family)
+        holder = sockets.get(family)
+        if holder is None:
+            holder = sockets[family] = _Socket(sock, family, connected=False, ptp=ptp)
+        else:
+            # the associations that use it go on with the new one
+            self._unwatch(holder)
+            holder.sock = sock
         if own:
             self._enable_stamps(sock)
             self._watch(holder, select.EPOLLPRI)
 
     def detach_server_socket(self, sock: socket.socket) -> None:
-        """The socket is going to be closed."""
-        holder = self._server_sockets.pop(socket.AddressFamily(sock.family))
-        if holder.sock.fileno() in self._sockets:
-            self._epoll.unregister(sock.fileno())
-            del self._sockets[holder.sock.fileno()]
+        """The socket is going to be closed, if it has not been replaced already."""
+        for sockets in (self._server_sockets, self._ptp_sockets):
+            for family, holder in list(sockets.items()):
+                if holder.sock is sock:
+                    self._unwatch(holder)
+                    del sockets[family]
+
+    def set_options(self, options: PollerOptions) -> None:
+        """Make sockets this way from now on; a shared one (`acquisitionport`) is closed and made again."""
+        if options == self._options:
+            return
+        self._options = options
+        for holder in self._shared.values():
+            # what is on its way to it counts as lost
+            holder.channels.clear()
+            self._forget(holder)
+        self._shared.clear()
 
     def open(self, address: IPAddress, port: int, receiver: Receiver, *, symmetric: bool) -> Channel | None:
         """See `Transport.open`."""
@@ -324,6 +343,12 @@ class Poller:
         self._epoll.unregister(fd)
         del self._sockets[fd]
         holder.sock.close()
+
+    def _unwatch(self, holder: _Socket) -> None:
+        fd = holder.sock.fileno()
+        if self._sockets.get(fd) is holder:
+            self._epoll.unregister(fd)
+            del self._sockets[fd]
 
     def _read_clock(self) -> Stamp:
         cooked_ns, err_s = self._clock.cook(self._clock.raw_ns())

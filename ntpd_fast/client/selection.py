@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ntpd_fast._record import dataclass, replace
+from ntpd_fast._record import dataclass, fields, replace
 from ntpd_fast.client.selectionevents import SelectionEvent, SelectionEventKind
 from ntpd_fast.client.source import (
     BAD_STATES,
@@ -181,6 +181,16 @@ class Selector:
     def set_reselect_distance(self, distance_s: float) -> None:
         """Change the distance that a source which is not selected is charged."""
         self.options = replace(self.options, reselect_distance_s=distance_s)
+
+    def set_options(self, old: SelectionOptions, new: SelectionOptions) -> None:
+        """Follow a changed configuration: what commands have set stays unless its directive changed."""
+        changed = {
+            field.name: getattr(new, field.name)
+            for field in fields(SelectionOptions)
+            if getattr(old, field.name) != getattr(new, field.name)
+        }
+        self.options = replace(self.options, **changed)
+        self._options_stale = True
 
     def set_orphan_stratum(self, stratum: int) -> None:
         """Change the stratum of orphans (the `local` command)."""

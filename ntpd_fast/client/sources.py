@@ -196,12 +196,16 @@ class _Surroundings:
     ) -> None:
         self.precision_s = clock.precision_s
         self.precision_log2 = clock.precision_log2
-        self.max_clock_error = clock.max_clock_error
+        self._clock = clock
         self.era_start_s = era_start_s()
         self.random = random
         self._reference = reference
         self._facts = facts
         self._nonce = nonce
+
+    @property
+    def max_clock_error(self) -> float:
+        return self._clock.max_clock_error
 
     @property
     def serving(self) -> bool:
@@ -384,6 +388,15 @@ class Sources:
                 del self._by_address[source.address]
         self.selector.remove_all([source.selectable for source in removed], self.now().cooked_ns)
         self._addresses_changed()
+
+    def reconfigure(self, config: Config) -> None:
+        """Follow a changed configuration, but for the list of sources: limits of samples, selection."""
+        self.selector.set_options(SelectionOptions.from_config(self._config), SelectionOptions.from_config(config))
+        self._config = config
+        for source in self._ntp:
+            options = self._stats_options(source.config.options)
+            if options != source.selectable.stats.options:
+                source.selectable.stats.set_options(options)
 
     def add_refclock(self, selectable: SelectableSource, config: RefclockConfig) -> None:
         """Let a reference clock take part in the selection."""

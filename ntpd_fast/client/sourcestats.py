@@ -164,6 +164,13 @@ class SourceStats:
         """Limits of the register."""
         return self._options
 
+    def set_options(self, options: StatsOptions) -> None:
+        """Other limits; samples beyond them are retired, the next one is fitted by them."""
+        self._options = options
+        if self.n_samples > options.max_samples:
+            self._drop(self.n_samples - options.max_samples)
+            self._regress()
+
     @property
     def n_samples(self) -> int:
         """Live samples."""

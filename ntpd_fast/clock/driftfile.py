@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ntpd_fast._record import dataclass
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.files import read_bounded, write_atomically
 
 FILE_MODE = 0o644
@@ -58,7 +59,7 @@ class DriftFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DriftFileError(f"Could not open {self.path} : {error.strerror}") from error
+            raise DriftFileError(f"Could not open {self.path} : {why(error)}") from error
         except ValueError as error:
             raise DriftFileError(
                 f"Could not read valid frequency and skew from driftfile {self.path} : {error}"
@@ -74,4 +75,4 @@ class DriftFile:
         try:
             write_atomically(self.path, line.encode(), FILE_MODE, durable=False)
         except OSError as error:
-            raise DriftFileError(f"Could not write {self.path} : {error.strerror}") from error
+            raise DriftFileError(f"Could not write {self.path} : {why(error)}") from error

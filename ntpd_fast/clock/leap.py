@@ -63,6 +63,16 @@ class LeapHandler:
         self._armed = Leap.NORMAL
         self._timer: TimerHandle | None = None
 
+    def reconfigure(self, mode: LeapSecMode, leap_db: LeapDb | None) -> None:
+        """Follow a changed configuration from the next update on; a leap second that has begun ends as it began."""
+        self._mode = mode
+        self._leap_db = leap_db
+
+    @property
+    def leap_db(self) -> LeapDb | None:
+        """Where leap seconds are looked up."""
+        return self._leap_db
+
     def is_close(self, cooked_ns: int) -> bool:
         """Whether a leap second is so near that measurements cannot be trusted."""
         if self._event_ns is None:

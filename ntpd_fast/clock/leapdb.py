@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.files import read_bounded
 from ntpd_fast.system.messages import Log, Severity
 
@@ -146,7 +147,7 @@ def _read(path: str) -> bytes:
     try:
         return read_bounded(path, FILE_MAX_BYTES)[0]
     except OSError as error:
-        raise LeapSourceError(error.strerror or "unreadable") from error
+        raise LeapSourceError(why(error)) from error
     except ValueError as error:
         raise LeapSourceError(str(error)) from error
 

@@ -137,6 +137,13 @@ class LocalClock:
         """What the driver is to be set to when no slew is in progress, ppm."""
         return self._to_hardware(self._frequency_ppm)
 
+    def set_limits(self, *, max_slew_rate_ppm: float, max_drift_ppm: float, max_clock_error_ppm: float) -> None:
+        """Replace the limits given to the constructor; what is being slewed follows with the next change."""
+        self._max_drift_ppm = min(max(max_drift_ppm, 0.0), MAX_DRIFT_PPM)
+        self.max_clock_error = max_clock_error_ppm * PPM
+        if isinstance(self._correction, SlewEngine):
+            self._correction.set_max_slew_rate_ppm(max_slew_rate_ppm)
+
     def add_handler(self, handler: ChangeHandler) -> None:
         """Call `handler` after every change of the clock."""
         self._handlers.append(handler)

@@ -187,6 +187,45 @@ class Reference:
         """Replace `maxupdateskew`."""
         self._max_update_skew = abs(skew_ppm) * PPM
 
+    def reconfigure(self, options: ReferenceOptions) -> None:
+        """Follow a changed configuration: what commands have set stays unless its directive changed."""
+        old, self._options = self._options, options
+        if options.makestep != old.makestep:
+            self.set_makestep(options.makestep)
+        if options.maxchange != old.maxchange:
+            self._maxchange = options.maxchange
+            self._maxchange_ignore = options.maxchange.ignore if options.maxchange else 0
+        if options.maxupdateskew_ppm != old.maxupdateskew_ppm:
+            self.set_max_update_skew_ppm(options.maxupdateskew_ppm)
+        if options.fallbackdrift != old.fallbackdrift:
+            if self._fallback is not None:
+                self._fallback.close()
+            self._fallback = None
+            if options.fallbackdrift is not None:
+                self._fallback = FallbackDrifts(options.fallbackdrift, self._clock.scheduler, self._fall_back)
+        if options.leapsecmode != old.leapsecmode:
+            self._leap.reconfigure(options.leapsecmode, self._leap.leap_db)
+        if options.local != old.local:
+            self.set_local(options.local)
+
+    def set_outlets(self, outlets: Outlets) -> None:
+        """Tell things elsewhere from now on."""
+        self._outlets = outlets
+
+    @property
+    def outlets(self) -> Outlets:
+        """Where things are told."""
+        return self._outlets
+
+    def set_drift_store(self, store: DriftStore | None) -> None:
+        """Remember the frequency elsewhere from now on; what is there already is not read."""
+        self._drift_store = store
+        self._drift_unsaved = True
+
+    def set_leap_db(self, leap_db: LeapDb | None) -> None:
+        """Look leap seconds up elsewhere from the next update on."""
+        self._leap.reconfigure(self._options.leapsecmode, leap_db)
+
     def update(self, update: ReferenceUpdate) -> None:
         """Correct the clock by an estimate and take over what is served with it."""
         if self.mode is not ReferenceMode.NORMAL:

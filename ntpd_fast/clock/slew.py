@@ -101,7 +101,7 @@ class SlewEngine:
         self._driver = driver
         self._scheduler = scheduler
         self._limits = driver.limits
-        self._max_slew_rate = min(max(max_slew_rate_ppm, 0.0), MAX_SLEW_RATE_PPM) * PPM
+        self.set_max_slew_rate_ppm(max_slew_rate_ppm)
         self._on_change = on_change
         self._on_dispersion = on_dispersion
         self._base_ppm = driver.read_frequency_ppm()
@@ -112,6 +112,10 @@ class SlewEngine:
         self._excess_s = 0.0
         self._timer: TimerHandle | None = None
         self._closed = False
+
+    def set_max_slew_rate_ppm(self, max_slew_rate_ppm: float) -> None:
+        """Slew no faster than this from the next change on."""
+        self._max_slew_rate = min(max(max_slew_rate_ppm, 0.0), MAX_SLEW_RATE_PPM) * PPM
 
     @property
     def mapping(self) -> Mapping:

@@ -129,6 +129,11 @@ class TemperatureCompensation:
         if self._write_line is not None:
             self._write_line(format_record(self._clock.cooked_ns(), temperature, compensation_ppm))
 
+    def end(self) -> None:
+        """Compensate no longer."""
+        self.close()
+        self._clock.set_temperature_compensation_ppm(0.0)
+
     def close(self) -> None:
         """Stop reading; the last compensation stays."""
         if self._timer is not None:

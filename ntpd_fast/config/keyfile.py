@@ -64,6 +64,8 @@ class KeyFile:
 
     keys: Mapping[int, SymmetricKey]
     warnings: tuple[str, ...]
+    refused: PermissionError | None = None
+    """The system did not let us read the file."""
 
 
 class _BadKey(Exception):
@@ -76,6 +78,8 @@ def read_keyfile(path: str, supported: Collection[KeyType] = SUPPORTED) -> KeyFi
     keys: dict[int, SymmetricKey] = {}
     try:
         data, mode = _read(path)
+    except PermissionError as error:
+        return KeyFile({}, (f"Could not open keyfile {path}",), error)
     except (OSError, ValueError):
         return KeyFile({}, (f"Could not open keyfile {path}",))
     if mode & stat.S_IROTH:

@@ -17,7 +17,7 @@ from ntpd_fast.clock.reference import Reference
 from ntpd_fast.clock.served import REFID_SMOOTHED
 from ntpd_fast.config.model import BroadcastConfig
 from ntpd_fast.system.messages import Log, Severity
-from ntpd_fast.system.timers import TimerClass
+from ntpd_fast.system.timers import TimerClass, TimerHandle
 
 VERSION = 4
 
@@ -54,32 +54,44 @@ class Broadcaster:
     def __init__(
         self,
         configured: Sequence[BroadcastConfig],
-        sockets: Sequence[socket.socket],
+        sockets: Callable[[], Sequence[socket.socket]],
         clock: LocalClock,
         reference: Reference,
         log: Log,
     ) -> None:
-        self._sockets = {opened.family: opened for opened in sockets}
+        """`sockets`: those there are now, at most one of each family."""
+        self._sockets = sockets
+        self._configured: frozenset[BroadcastConfig] = frozenset()
         self._clock = clock
         self._reference = reference
         self._log = log
         self._told: set[BroadcastConfig] = set()
+        self._timers: dict[BroadcastConfig, TimerHandle] = {}
         self.sent = 0
         self.errors = 0
-        for opened in self._sockets.values():
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        for broadcast in configured:
+        self.reconfigure(configured)
+
+    def reconfigure(self, configured: Sequence[BroadcastConfig]) -> None:
+        """Send these; those that were sent already keep their time."""
+        before, self._configured = self._configured, frozenset(configured)
+        for broadcast in self._configured - before:
+            handle = self._timers.pop(broadcast, None)
+            if handle is not None:
+                handle.cancel()
             self._arm(broadcast)
 
     def _arm(self, broadcast: BroadcastConfig) -> None:
-        self._clock.scheduler.call_later(
+        self._timers[broadcast] = self._clock.scheduler.call_later(
             broadcast.interval_s, lambda: self._send(broadcast), timer_class=TimerClass.NTP_BROADCAST
         )
 
     def _send(self, broadcast: BroadcastConfig) -> None:
+        if broadcast not in self._configured:
+            del self._timers[broadcast]
+            return
         self._arm(broadcast)
         family = socket.AF_INET if broadcast.address.version == 4 else socket.AF_INET6
-        opened = self._sockets.get(family)
+        opened = next((opened for opened in self._sockets() if opened.family == family), None)
         if opened is None:
             self.errors += 1
             return

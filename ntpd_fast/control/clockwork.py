@@ -93,17 +93,9 @@ class Clockwork:
             max_clock_error_ppm=config.maxclockerror_ppm,
             era_start_s=era_start_s(),
         )
+        self._log = log
         self.tempcomp: TemperatureCompensation | None = None
-        if config.tempcomp is not None:
-            self.tempcomp = TemperatureCompensation(
-                self.clock,
-                model_of(config.tempcomp),
-                path=config.tempcomp.file,
-                interval_s=config.tempcomp.interval_s,
-                log=log,
-                write_line=options.tempcomp_log,
-            )
-            self.tempcomp.start()
+        self.compensate(config, options.tempcomp_log)
         if options.resume is not None:
             self.clock.resume(options.resume.mapping, options.resume.base_freq_ppm)
         self.reference = Reference(
@@ -136,6 +128,23 @@ class Clockwork:
             hooks=hooks,
         )
         publish(self.reference.page())
+
+    def compensate(self, config: Config, write_line: Callable[[str], None] | None) -> None:
+        """Compensate for the temperature as configured, or no longer; `write_line` takes the lines of tempcomp.log."""
+        if self.tempcomp is not None:
+            self.tempcomp.end()
+            self.tempcomp = None
+        if config.tempcomp is None:
+            return
+        self.tempcomp = TemperatureCompensation(
+            self.clock,
+            model_of(config.tempcomp),
+            path=config.tempcomp.file,
+            interval_s=config.tempcomp.interval_s,
+            log=self._log,
+            write_line=write_line,
+        )
+        self.tempcomp.start()
 
     def start(self) -> None:
         """Begin to ask the sources."""

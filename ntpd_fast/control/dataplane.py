@@ -133,7 +133,7 @@ class ClientAccounts:
         self.command_hits = 0
         self.command_drops = 0
         readers: list[ClientLogReader] = []
-        self._maps: list[TimestampMapReader] = []
+        self._maps: list[tuple[int, TimestampMapReader]] = []
         base = 0
         if self.enabled:
             for index in range(shared.parts):
@@ -142,14 +142,13 @@ class ClientAccounts:
                 readers.append(ClientLogReader(memory, base))
                 base += readers[-1].capacity
                 if stamps := shared.worker(index).map_memory():
-                    self._maps.append(TimestampMapReader(stamps))
+                    self._maps.append((index, TimestampMapReader(stamps)))
             side = bytearray(shard_size(side_blocks))
             init_shard(side, side_blocks, _random_bytes(20), shared.plan.ipv6_prefix)
             self._writer = ClientLogWriter(side)
             self._writer.set_reset(self._reset.value, base)
             self._base = base
-            if limit is not None:
-                self._writer.set_limit(SERVICE_COMMAND, limit.interval, limit.burst, limit.leak)
+            self.set_limit(limit)
             readers.append(ClientLogReader(side, base))
             base += readers[-1].capacity
             for index in range(shared.ke_parts):
@@ -157,7 +156,20 @@ class ClientAccounts:
                 assert memory is not None
                 readers.append(ClientLogReader(memory, base))
                 base += readers[-1].capacity
-        self._reports = ClientReports(readers)
+        self._reports = ClientReports(readers, self._is_spare)
+
+    def _is_spare(self, number: int) -> bool:
+        """A part that no worker has had yet; looking at it would give it memory."""
+        return 0 < number < self._shared.parts and self._shared.worker(number).generation == 0
+
+    def set_limit(self, limit: RatelimitOptions | None) -> None:
+        """Replace `cmdratelimit`."""
+        if not self.enabled:
+            return
+        if limit is None:
+            self._writer.clear_limit(SERVICE_COMMAND)
+        else:
+            self._writer.set_limit(SERVICE_COMMAND, limit.interval, limit.burst, limit.leak)
 
     def admit_command(self, address: IPAddress | None, exempt: bool, now_ns: int) -> bool:
         """Count a command of `address` (None: a Unix socket); False when the rate limit drops it."""
@@ -185,7 +197,7 @@ class ClientAccounts:
 
     def timestamps(self) -> tuple[int, float]:
         """Pairs held for interleaved clients, and the longest time in s that any worker's pairs span."""
-        held = [stamps.held() for stamps in self._maps]
+        held = [stamps.held() for index, stamps in self._maps if not self._is_spare(index)]
         return sum(count for count, _ in held), max((span for _, span in held), default=0.0)
 
     def page(

@@ -22,6 +22,13 @@ class Keys:
         """Id, type and value of each."""
         return [(key.key_id, str(key.type), key.value) for key in self._keys.values()]
 
+    def replace(self, path: str | None, keys: Mapping[int, SymmetricKey]) -> None:
+        """Use another file from now on, with what was read from it."""
+        self._path = path
+        self._keys = dict(keys)
+        if path is not None:
+            self._log(Severity.INFO, f"Loaded {len(self._keys)} symmetric keys")
+
     def reload(self) -> None:
         """Read the file again; what cannot be used is told, and gone."""
         if self._path is None:

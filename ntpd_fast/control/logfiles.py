@@ -43,16 +43,30 @@ class LogFiles:
     """The open logs of a daemon."""
 
     def __init__(self, config: Config, log: Log) -> None:
+        self._log = log
         self._files: dict[LogKind, LogFile] = {}
+        self._banner_interval = config.logbanner
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        """Write the logs of this configuration; those that are as before stay open. To be followed by `attach`."""
+        before, self._files = self._files, {}
         self._raw = LogKind.RAWMEASUREMENTS in config.logs
         for kind, title in TITLES.items():
             if kind not in config.logs:
                 continue
             if config.logdir is None:
-                log(Severity.WARNING, "logdir not specified")
+                self._log(Severity.WARNING, "logdir not specified")
                 continue
             path = os.path.join(config.logdir, f"{kind}.log")
-            self._files[kind] = LogFile(path, title, banner_interval=config.logbanner, log=log)
+            old = before.get(kind)
+            if old is not None and old.path == path and config.logbanner == self._banner_interval:
+                self._files[kind] = before.pop(kind)
+            else:
+                self._files[kind] = LogFile(path, title, banner_interval=config.logbanner, log=self._log)
+        for file in before.values():
+            file.close()
+        self._banner_interval = config.logbanner
 
     def writer(self, kind: LogKind) -> Callable[[str], None] | None:
         """Takes the lines (without newline) of a log; None if that is not asked for."""
@@ -66,7 +80,8 @@ class LogFiles:
         return None if write is None else lambda record: write(record.format())
 
     def attach(self, hooks: SourcesHooks) -> None:
-        """Have the sources log."""
+        """Have the sources log, or no longer."""
+        hooks.measurements = hooks.statistics = hooks.selection = None
         measurements = self.writer(LogKind.MEASUREMENTS)
         if measurements is not None:
             raw = self._raw

@@ -16,7 +16,6 @@ import uvloop
 
 from ntpd_fast._auth import KeyTableFull
 from ntpd_fast._record import dataclass, fields
-from ntpd_fast.client.dumps import DumpDirectory, DumpReload, Dumps
 from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
@@ -30,16 +29,20 @@ from ntpd_fast.control.clockreports import ClockBackend, SmoothingBackend
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.deference import deference
+from ntpd_fast.control.dumping import Dumping
 from ntpd_fast.control.faults import FaultReport
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
+from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.manualinput import ManualBackend
 from ntpd_fast.control.ntsclient import NtsClient
-from ntpd_fast.control.overseer import Overseer
+from ntpd_fast.control.overseer import Overseer, ServiceManagerLink
+from ntpd_fast.control.reconfigure import Parts
+from ntpd_fast.control.reloading import Reloading
 from ntpd_fast.control.reports import AccessBackend, Statistics
 from ntpd_fast.control.serving import Serving, repeat
 from ntpd_fast.control.setup import Setup
-from ntpd_fast.control.signing import Signer
+from ntpd_fast.control.signing import make_signer
 from ntpd_fast.control.sourcereports import SourceBackend
 from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.control.upstream import Upstream
@@ -51,12 +54,11 @@ from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.ntske_counters import ke_counters, ke_drops, ke_hits
 from ntpd_fast.server.shared import ReferencePage
-from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED
+from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED, HELD_SIGNALS, RELOAD_SIGNAL
 from ntpd_fast.system import privileges
 from ntpd_fast.system.era import era_start_s
-from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.errors import FatalError, why
 from ntpd_fast.system.log import log_function, reopen_file
-from ntpd_fast.system.mail import Mailer
 from ntpd_fast.system.syscalls import Kind
 from ntpd_fast.system.timers import Scheduler
 
@@ -97,7 +99,6 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
     with contextlib.closing(loop), contextlib.ExitStack() as parts:
         context = Context(setup, loop, overseer, parts)
         handle_signals(context)
-        parts.callback(overseer.watch(loop, lambda: context.end(EXIT_END)))
         if setup.run.lock_memory:
             lock_memory()
         keys = Keys(setup.config.keyfile, setup.keys, tell)
@@ -105,14 +106,39 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         nts = NtsClient(loop, setup.config, keys, family=setup.run.family)
         files = LogFiles(setup.config, tell)
         parts.callback(files.close)
-        clockwork = start_clockwork(context, keys, nts, files)
+        mailing = Mailing(loop, setup.config, setup.run.program, tell)
+        parts.callback(mailing.close)
+        clockwork = start_clockwork(context, keys, nts, files, mailing)
         upstream = start_upstream(context, clockwork, plane)
-        dumps = start_dumps(context, clockwork, upstream)
+        dumping = start_dumps(context, clockwork, upstream)
         server_keys = start_nts_server(context, clockwork)
         serving = start_serving(context, clockwork, upstream)
-        start_broadcasts(context, clockwork)
-        lifecycle = Commands(context, plane, keys, nts, server_keys, files, dumps)
-        start_commands(context, clockwork, upstream, serving, plane, lifecycle)
+        broadcaster = start_broadcasts(context, clockwork)
+        lifecycle = Commands(context, plane, keys, nts, server_keys, files, dumping)
+        commanded = start_commands(context, clockwork, upstream, serving, plane, lifecycle)
+        ruled = Parts(
+            setup=setup,
+            log=tell,
+            plane=plane,
+            accounts=commanded.accounts,
+            access=commanded.access,
+            command_access=commanded.command_access,
+            dispatcher=commanded.dispatcher,
+            keys=keys,
+            files=files,
+            mailing=mailing,
+            clockwork=clockwork,
+            manual=commanded.manual,
+            nts=nts,
+            upstream=upstream,
+            dumping=dumping,
+            broadcaster=broadcaster,
+            server_keys=server_keys,
+        )
+        reloading = Reloading(loop, setup, overseer, ruled, serving, tell)
+        lifecycle.reloading = reloading
+        start_reloading(context, reloading)
+        parts.callback(overseer.watch(loop, lambda: context.end(EXIT_END), reloading.heed))
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
@@ -124,15 +150,25 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
 
 
 def handle_signals(context: Context) -> None:
-    """All of them end the daemon in good order; held back until the loop turns, which would not hear them before."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+    """These end the daemon in good order; held back until the loop turns, which would not hear them before."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
     for number in END_SIGNALS:
         context.loop.add_signal_handler(number, context.end, EXIT_END)
 
 
+def start_reloading(context: Context, reloading: Reloading) -> None:
+    """SIGHUP, where there is no supervisor to hear it. A run that sets the clock once has nothing to read again."""
+    if not isinstance(context.overseer, ServiceManagerLink):
+        return
+    if context.setup.run.mode is ReferenceMode.NORMAL:
+        context.loop.add_signal_handler(RELOAD_SIGNAL, reloading.request)
+    else:
+        context.loop.add_signal_handler(RELOAD_SIGNAL, context.end, EXIT_END)
+
+
 def begin(context: Context, clockwork: Clockwork, upstream: Upstream) -> None:
     """The first thing in the loop: everything is there, so ask the sources, and say that we are ready."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     mode = clockwork.reference.mode
 
     def begin_normally() -> None:
@@ -178,7 +214,9 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     return plane
 
 
-def start_clockwork(context: Context, keys: Keys, nts: NtsClient, files: LogFiles) -> Clockwork:
+def start_clockwork(
+    context: Context, keys: Keys, nts: NtsClient, files: LogFiles, mailing: Mailing
+) -> Clockwork:
     """Clock, reference and sources; what they find is published to the workers."""
     setup = context.setup
     config, run, shared = setup.config, setup.run, setup.shared
@@ -215,7 +253,7 @@ def start_clockwork(context: Context, keys: Keys, nts: NtsClient, files: LogFile
         publish=publish,
         outlets=Outlets(
             tracking_log=files.tracking,
-            mail=start_mail(context),
+            mail=mailing.tell,
             terminate=lambda: context.end(EXIT_FAILED),
             on_mode_end=mode_ended,
         ),
@@ -233,44 +271,19 @@ def start_clockwork(context: Context, keys: Keys, nts: NtsClient, files: LogFile
     return clockwork
 
 
-def start_mail(context: Context) -> Callable[[float], None] | None:
-    """Mails about large changes of the clock, where they are wanted."""
-    wanted = context.setup.config.mailonchange
-    if wanted is None:
-        return None
-    mailer = Mailer(
-        context.loop, wanted.address, wanted.threshold_s, program=context.setup.run.program, log=tell
-    )
-    context.parts.callback(mailer.close)
-    return mailer.tell
-
-
-def start_dumps(context: Context, clockwork: Clockwork, upstream: Upstream) -> Callable[[], None]:
-    """Measurements that outlive the daemon, with `dumpdir`; what is returned saves them."""
-    config, sources = context.setup.config, clockwork.sources
-    if config.dumpdir is None:
-        return lambda: None
-    dumps = Dumps(DumpDirectory(config.dumpdir), tell)
-    reload = DumpReload(dumps, sources, wanted=context.setup.run.reload_dumps)
-    upstream.names.on_first_address = lambda source: reload.load(source.selectable)
-
-    def first_round_over() -> None:
-        reload.finish()
-
-    upstream.names.on_first_round = first_round_over
-
-    def save() -> None:
-        dumps.save(sources.selector.sources)
-
-    context.parts.callback(save)
-    return save
+def start_dumps(context: Context, clockwork: Clockwork, upstream: Upstream) -> Dumping:
+    """Measurements that outlive the daemon, with `dumpdir`."""
+    setup = context.setup
+    dumping = Dumping(setup.config.dumpdir, clockwork.sources, tell)
+    dumping.load(upstream.names, wanted=setup.run.reload_dumps)
+    context.parts.callback(dumping.save)
+    return dumping
 
 
 def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> Upstream:
     """Names and sources, and the packets of associations that come by the server sockets."""
     setup = context.setup
-    config, sockets = setup.config, setup.ntp_sockets.for_control()
-    signer = None if config.ntpsigndsocket is None else Signer(config.ntpsigndsocket, sockets, tell)
+    config = setup.config
     upstream = Upstream(
         context.loop,
         config,
@@ -278,7 +291,7 @@ def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> 
         plane,
         family=setup.run.family,
         log=tell,
-        sign=None if signer is None else signer.sign,
+        sign=make_signer(config, setup.ntp_sockets.for_control, tell),
     )
     context.parts.callback(upstream.close)
     for opened in setup.ntp_sockets.for_control():
@@ -301,11 +314,12 @@ def start_serving(context: Context, clockwork: Clockwork, upstream: Upstream) ->
     return serving
 
 
-def start_broadcasts(context: Context, clockwork: Clockwork) -> None:
+def start_broadcasts(context: Context, clockwork: Clockwork) -> Broadcaster:
     """Tell the time unasked, where that is configured."""
-    config, sockets = context.setup.config, context.setup.ntp_sockets.for_control()
-    if config.broadcasts:
-        Broadcaster(config.broadcasts, sockets, clockwork.clock, clockwork.reference, tell)
+    setup = context.setup
+    return Broadcaster(
+        setup.config.broadcasts, setup.ntp_sockets.for_control, clockwork.clock, clockwork.reference, tell
+    )
 
 
 def start_nts_server(context: Context, clockwork: Clockwork) -> "NtsServerKeys | None":
@@ -329,6 +343,17 @@ def start_nts_server(context: Context, clockwork: Clockwork) -> "NtsServerKeys |
     return keys
 
 
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """What commands and a changed configuration both change."""
+
+    accounts: ClientAccounts
+    access: AccessBackend
+    command_access: AccessBackend
+    manual: Manual
+    dispatcher: Dispatcher
+
+
 def start_commands(
     context: Context,
     clockwork: Clockwork,
@@ -336,14 +361,13 @@ def start_commands(
     serving: Serving,
     plane: DataPlane,
     lifecycle: "Commands",
-) -> None:
+) -> Commanded:
     """The command protocol on its sockets, with every part that reports or can be commanded."""
     setup = context.setup
     config, clock = setup.config, clockwork.clock
     side_blocks = setup.memory.clientlog.side_blocks if setup.memory.clientlog else 0
-    statistics = Statistics(
-        setup.shared, ClientAccounts(setup.shared, side_blocks, config.cmdratelimit), clock.cooked_ns
-    )
+    accounts = ClientAccounts(setup.shared, side_blocks, config.cmdratelimit)
+    statistics = Statistics(setup.shared, accounts, clock.cooked_ns)
     statistics.nke_hits = partial(ke_hits, setup.shared)
     statistics.nke_drops = partial(ke_drops, setup.shared)
     clock_backend = ClockBackend(clock, clockwork.reference, tell)
@@ -354,18 +378,21 @@ def start_commands(
 
     sources = SourceBackend(clockwork.sources, upstream.names, era_start_s(), tell)
     faults = FaultReport(setup.shared, plane, partial(ke_counters, setup.shared))
+    access = AccessBackend(setup.plan.access, "NTP", tell, access_changed)
+    command_access = AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell)
+    manual = Manual(clock, clockwork.reference, enabled=config.manual)
     backends = Backends(
         tracking=clock_backend,
         statistics=statistics,
         command_log=statistics,
-        command_access=AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell),
+        command_access=command_access,
         sources=sources,
         source_control=sources,
         clock=clock_backend,
         local=clock_backend,
-        manual=ManualBackend(Manual(clock, clockwork.reference, enabled=config.manual), tell),
+        manual=ManualBackend(manual, tell),
         smoothing=None if config.smoothtime is None else SmoothingBackend(clock, clockwork.reference),
-        access=AccessBackend(setup.plan.access, "NTP", tell, access_changed),
+        access=access,
         clients=statistics,
         lifecycle=lifecycle,
         faults=faults,
@@ -376,6 +403,7 @@ def start_commands(
     faults.commands, faults.sockets = dispatcher.outcomes, server.faults
     server.start()
     context.parts.callback(server.stop)
+    return Commanded(accounts, access, command_access, manual, dispatcher)
 
 
 class Commands:
@@ -389,10 +417,12 @@ class Commands:
         nts: NtsClient,
         server_keys: "NtsServerKeys | None",
         files: LogFiles,
-        save_measurements: Callable[[], None],
+        dumping: Dumping,
     ) -> None:
+        self.reloading: Reloading | None = None
+        """Set as soon as everything a reload may change is there."""
         self._files = files
-        self._save_measurements = save_measurements
+        self._dumping = dumping
         self._nts = nts
         self._server_keys = server_keys
         self._context = context
@@ -406,7 +436,7 @@ class Commands:
 
     def dump(self) -> None:
         """Write measurements, NTS keys and cookies, each where a directory is configured for it."""
-        self._save_measurements()
+        self._dumping.save()
         self._nts.save()
         if self._server_keys is not None:
             self._server_keys.save()
@@ -417,7 +447,7 @@ class Commands:
         try:
             reopen_file()
         except OSError as error:
-            log.error("Could not open %s : %s", error.filename, error.strerror)
+            log.error("Could not open %s : %s", error.filename, why(error))
 
     def rekey(self) -> None:
         """Read the key files again; CommandFailed(FAILED) when there are more keys than clients can be checked with."""

@@ -19,7 +19,7 @@ from ntpd_fast.client.resolver import SystemResolver
 from ntpd_fast.client.sources import Sources, key_authenticators
 from ntpd_fast.clock.events import NS_PER_S, ChangeKind, ClockChange
 from ntpd_fast.clock.local import LocalClock
-from ntpd_fast.config.model import Config, SourceConfig
+from ntpd_fast.config.model import Config, IPAddress, SourceConfig
 from ntpd_fast.system.log import log_function
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,18 @@ class NtsClient:
         self._updates = 0
         self._resolver = SystemResolver(loop, family=family)
         self._trust = TrustStore(config.ntstrustedcerts, tell, system=not config.nosystemcert)
-        bind = (config.bindacqaddress_ipv4, config.bindacqaddress_ipv6)
-        client = KeClient(
+        addresses, device = _source_of(config)
+        self._client = KeClient(
             loop,
             self._trust,
             self._resolver,
             check_times=self._certificates_have_times,
             time_offset_s=self._time_offset_s,
-            bind_addresses=[address for address in bind if address is not None],
-            bind_device=config.bindacqdevice,
+            bind_addresses=addresses,
+            bind_device=device,
         )
-        self._nts = NtsSources(config, client, key_authenticators(keys, tell), tell, monotonic_ns=time.monotonic_ns)
+        others = key_authenticators(keys, tell)
+        self._nts = NtsSources(config, self._client, others, tell, monotonic_ns=time.monotonic_ns)
 
     def authenticator(self, config: SourceConfig) -> Authenticator:
         """For `Sources`: the authenticator of any source."""
@@ -67,10 +68,10 @@ class NtsClient:
     def follow(self, config: Config) -> None:
         """Take what another configuration says of NTS clients; sources keep the keys they have.
 
-        Sources that came or went are not ours; where NTS servers are looked for from (`bindacqaddress`) is only taken
-        at the start.
+        Sources that came or went are not ours.
         """
         self._config = config
+        self._client.bind_to(*_source_of(config))
         self._trust.follow(config.ntstrustedcerts, system=not config.nosystemcert)
         self._nts.follow(config)
         self._preload()
@@ -106,3 +107,9 @@ class NtsClient:
             return 0.0
         raw_ns = self._clock.raw_ns()
         return (self._clock.cook(raw_ns)[0] - raw_ns) / NS_PER_S
+
+
+def _source_of(config: Config) -> tuple[list[IPAddress], str | None]:
+    """Addresses and interface that connections leave from."""
+    bind = (config.bindacqaddress_ipv4, config.bindacqaddress_ipv6)
+    return [address for address in bind if address is not None], config.bindacqdevice

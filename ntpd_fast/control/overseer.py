@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
+from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
 from ntpd_fast.server.selfcheck import SelfCheck
 from ntpd_fast.system.notify import Notifier
 
@@ -20,8 +20,10 @@ class Overseer(Protocol):
 
     alive_interval_s: float | None
 
-    def watch(self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None]) -> Callable[[], None]:
-        """Call `on_loss` when the overseer is gone; what ends the watch is returned."""
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None], heed: Callable[[Message], None]
+    ) -> Callable[[], None]:
+        """Call `on_loss` when the overseer is gone, `heed` for what it says; what ends the watch is returned."""
 
     def ready(self) -> None:
         """Everything that control does is being done."""
@@ -38,6 +40,12 @@ class Overseer(Protocol):
     def reload_certificates(self) -> None:
         """Let NTS-KE processes load their certificates again."""
 
+    def reload(self) -> bool:
+        """Have the configuration read again; False: control is to do it all itself."""
+
+    def configured(self) -> None:
+        """Control has done its part of a reload."""
+
     def stopping(self) -> None:
         """Control ends on purpose."""
 
@@ -49,14 +57,16 @@ class SupervisorLink:
         self._channel = channel
         self.alive_interval_s = alive_interval_s
 
-    def watch(self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None]) -> Callable[[], None]:
-        """See `Overseer`. It has no words for control, so whatever comes is its end."""
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None], heed: Callable[[Message], None]
+    ) -> Callable[[], None]:
+        """See `Overseer`."""
         descriptor = self._channel.fileno()
 
         def listen() -> None:
             try:
                 while (message := self._channel.receive()) is not None:
-                    log.error("Unexpected message '%s' from the supervisor", message.verb.word)
+                    heed(message)
             except ChannelClosed:
                 loop.remove_reader(descriptor)
                 on_loss()
@@ -88,6 +98,15 @@ class SupervisorLink:
         """See `Overseer`."""
         self._channel.send(Verb.CERTIFICATES)
 
+    def reload(self) -> bool:
+        """See `Overseer`."""
+        self._channel.send(Verb.RELOAD)
+        return True
+
+    def configured(self) -> None:
+        """See `Overseer`."""
+        self._channel.send(Verb.CONFIGURED)
+
     def stopping(self) -> None:
         """The supervisor will see it end."""
 
@@ -104,7 +123,9 @@ class ServiceManagerLink:
         self._giving_up: asyncio.TimerHandle | None = None
         self.alive_interval_s = notifier.watchdog_interval_s
 
-    def watch(self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None]) -> Callable[[], None]:
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, on_loss: Callable[[], None], heed: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """See `Overseer`. A service manager that is gone takes nothing from us."""
         self._loop = loop
 
@@ -174,6 +195,15 @@ class ServiceManagerLink:
 
     def reload_certificates(self) -> None:
         """See `Overseer`: with one process there are no others."""
+
+    def reload(self) -> bool:
+        """See `Overseer`."""
+        self._notifier.reloading()
+        return False
+
+    def configured(self) -> None:
+        """See `Overseer`."""
+        self._notifier.ready()
 
     def stopping(self) -> None:
         """See `Overseer`."""

@@ -19,6 +19,7 @@ from ntpd_fast.server.sockets import BindAddress, SocketOptions
 from ntpd_fast.system.errors import FatalError
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+WORKERS_SPARE: Final = 4
 _LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
@@ -79,11 +80,26 @@ def nts_plan(config: Config, run: RunOptions) -> NtsPlan | None:
     )
 
 
-def plan_memory(config: Config, workers: int, memory_bytes: int | None, nts: NtsPlan | None = None) -> MemoryPlan:
-    """Sizes of the shared memory; `memory_bytes`: of this machine, where that is known."""
+def workers_possible(workers: int, cpus: int, *, locked: bool) -> int:
+    """For how many workers a daemon that starts with `workers` has shared memory, so that a reload may add some.
+
+    What nobody has used costs nothing, unless memory is locked.
+    """
+    if workers == 0 or locked:
+        return workers
+    return min(max(workers, cpus, WORKERS_SPARE), WORKERS_MAX)
+
+
+def plan_memory(
+    config: Config, workers: int, memory_bytes: int | None, nts: NtsPlan | None = None, *, workers_max: int = 0
+) -> MemoryPlan:
+    """Sizes of the shared memory; `memory_bytes`: of this machine, where that is known.
+
+    `clientloglimit` is divided among the workers there are at the start; those that a reload adds get as much each.
+    """
     processes = nts.processes if nts is not None else 0
     if config.noclientlog:
-        return MemoryPlan(SharedPlan(workers, nts=nts is not None, ke_processes=processes), None, ())
+        return MemoryPlan(SharedPlan(workers, workers_max, nts=nts is not None, ke_processes=processes), None, ())
     clientlog = clientlog_plan(
         config.clientloglimit_bytes,
         max(workers, 1),
@@ -93,6 +109,7 @@ def plan_memory(config: Config, workers: int, memory_bytes: int | None, nts: Nts
     return MemoryPlan(
         SharedPlan(
             workers,
+            workers_max,
             log_blocks=clientlog.blocks,
             map_pairs=clientlog.pairs,
             ipv6_prefix=config.clientlogprefix6,

@@ -7,7 +7,7 @@ from typing import Final
 from ntpd_fast.clock.drivers.linux import ClockDriverError, LinuxDriver
 from ntpd_fast.control.main import run_control
 from ntpd_fast.control.overseer import SupervisorLink
-from ntpd_fast.control.plan import bind_address
+from ntpd_fast.control.renewal import Renewal
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
@@ -42,19 +42,22 @@ def kept_capabilities(setup: Setup) -> frozenset[Capability]:
     return frozenset(kept)
 
 
-def make_slots(setup: Setup, alive_interval_s: float | None) -> list[Slot]:
-    """Control first, then the workers, then the processes that establish NTS keys."""
+def make_slots(setup: Setup, alive_interval_s: float | None) -> tuple[list[Slot], Renewal]:
+    """Control first, then the workers, then the processes that establish NTS keys; and what reloads them."""
+    workers = [worker_slot(setup, index) for index in range(setup.workers)]
+    renewal = Renewal(setup, workers, lambda index: worker_slot(setup, index))
     return [
         control_slot(setup, alive_interval_s),
-        *(worker_slot(setup, index) for index in range(setup.workers)),
+        *workers,
         *(ke_slot(setup, index) for index in range(setup.ke_processes)),
-    ]
+    ], renewal
 
 
 def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
     """Control keeps its sockets, all shared memory, and the right to set the clock."""
 
     def main(channel: Channel, waits: bool) -> int:
+        setup.ntp_sockets.forget_workers()
         try:
             return run_control(setup, SupervisorLink(channel, alive_interval_s))
         except FatalError as error:
@@ -129,6 +132,7 @@ def ke_slot(setup: Setup, index: int) -> Slot:
     """It keeps the listening sockets of key exchange and the shared memory, and no right at all."""
     from ntpd_fast.control.nts import run_ke
     from ntpd_fast.server.ntske_process import RELOAD_SIGNAL
+    from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S
 
     nts = setup.nts
     assert nts is not None
@@ -145,29 +149,11 @@ def ke_slot(setup: Setup, index: int) -> Slot:
     def confinement() -> Confinement:
         return Confinement(keep=[*setup.shared.descriptors, *_ke_listeners(setup), *daemon_log.descriptors()])
 
-    return Slot(f"nts-ke {index}", main, confinement, reload_signal=RELOAD_SIGNAL)
+    return Slot(f"nts-ke {index}", main, confinement, reload_signal=RELOAD_SIGNAL, drain_s=SESSION_TIMEOUT_S + 1.0)
 
 
 def _ke_listeners(setup: Setup) -> list[int]:
     return [listener.fileno() for listener in setup.nts.sockets] if setup.nts is not None else []
-
-
-def open_family(setup: Setup, version: str) -> bool:
-    """Open the sockets of a family that somebody was allowed to ask in while we run; whether there are new ones.
-
-    `version` is what control said: ValueError when it is neither 4 nor 6.
-    """
-    if version not in ("4", "6"):
-        raise ValueError(f"no address family {version!r}")
-    bind = bind_address(setup.config, int(version), setup.config.port)
-    if any(group.bind == bind for group in setup.ntp_sockets.groups):
-        return False
-    try:
-        setup.ntp_sockets.extend(bind, setup.workers)
-    except OSError as error:
-        log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
-        return False
-    return True
 
 
 def restore_frequency(setup: Setup) -> None:

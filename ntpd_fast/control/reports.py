@@ -87,6 +87,12 @@ class AccessBackend:
         self._log = log
         self._changed = changed
 
+    def replace(self, table: AccessTable) -> None:
+        """Other rules altogether."""
+        self.table = table
+        if self._changed is not None:
+            self._changed(table)
+
     def set_rule(self, rule: AccessRule) -> None:
         """Add a rule. CommandFailed: BAD_SUBNET for an impossible one, FAILED when there is no room for it."""
         try:

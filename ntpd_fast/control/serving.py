@@ -5,6 +5,7 @@ one, its sockets are opened then: by the supervisor where there are workers, els
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -16,7 +17,8 @@ from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.plan import bind_addresses
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.access import AccessTable
-from ntpd_fast.server.engine import Engine, PtpOptions
+from ntpd_fast.server.engine import Engine, PtpOptions, address_of
+from ntpd_fast.server.sockets import Group, close_group, cut_off
 from ntpd_fast.server.worker import BEAT_S
 from ntpd_fast.system.timers import Scheduler
 
@@ -39,7 +41,6 @@ class Serving:
         self._setup = setup
         self._overseer = overseer
         self._receive = receive
-        self._served = {group.bind for group in setup.ntp_sockets.groups}
         self._engine: Engine | None = None
         self._reader: AssociationReader | None = None
         self._pair: tuple[socket.socket, ...] = ()
@@ -63,21 +64,43 @@ class Serving:
         """Access rules have changed: serve the families that somebody may ask in now."""
         setup = self._setup
         for bind in bind_addresses(setup.config, setup.run, table):
-            if bind in self._served:
+            if any(group.bind == bind for group in setup.ntp_sockets.groups):
                 continue
+            version = 4 if bind.family == socket.AF_INET else 6
             if setup.workers:
-                self._overseer.serve_family(4 if bind.family == socket.AF_INET else 6)
-            else:
-                try:
-                    group = setup.ntp_sockets.extend(bind, 0)
-                except OSError as error:
-                    log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
-                    continue
-                assert group.control is not None
-                self._clockwork.poller.attach_server_socket(group.control, own=False, ptp=bind.ptp)
-                self.serve(group.control)
-            self._served.add(bind)
-            self._clockwork.sources.facts.serving = True
+                self._overseer.serve_family(version)
+                continue
+            setup.families.add(version)
+            try:
+                group = setup.ntp_sockets.extend(bind, 0)
+            except OSError as error:
+                log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
+                continue
+            self.begin(group)
+
+    def begin(self, group: Group) -> None:
+        """Serve an address that was opened just now; with workers only what control does there itself."""
+        opened = group.control
+        assert opened is not None
+        has_workers = self._setup.workers > 0
+        self._clockwork.poller.attach_server_socket(opened, own=has_workers, ptp=group.bind.ptp)
+        if not has_workers:
+            self.serve(opened)
+        self._clockwork.sources.facts.serving = True
+
+    def end(self, group: Group) -> None:
+        """Serve an address no longer: answer what has come, and close our sockets."""
+        opened = group.control
+        assert opened is not None
+        name = address_of(opened)
+        self._clockwork.poller.detach_server_socket(opened)
+        cut_off(group)
+        if self._engine is not None:
+            # a socket of a kind that is not served from here is not there
+            with contextlib.suppress(KeyError):
+                self._engine.drop(name)
+        close_group(group)
+        self._clockwork.sources.facts.serving = bool(self._setup.ntp_sockets.groups)
 
     def close(self) -> None:
         """Stop answering; what is queued stays in the sockets."""

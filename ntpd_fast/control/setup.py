@@ -11,19 +11,32 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ntpd_fast._record import dataclass, field
+from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
-from ntpd_fast.control.plan import MemoryPlan, Plan, command_socket_plan, make_plan, plan_memory
+from ntpd_fast.control.plan import (
+    MemoryPlan,
+    Plan,
+    bind_address,
+    bind_addresses,
+    command_socket_plan,
+    make_plan,
+    plan_memory,
+    server_port,
+    workers_possible,
+)
+from ntpd_fast.control.reload import Change, Reader, Reading, Running, cpus
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.monitor.transport import CommandSocket
 from ntpd_fast.monitor.transport import open_sockets as open_command_sockets
+from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.shared import Shared
-from ntpd_fast.server.sockets import NtpSockets, open_sockets
-from ntpd_fast.system.errors import FatalError
+from ntpd_fast.server.sockets import BindAddress, NtpSockets, open_sockets
+from ntpd_fast.system.errors import FatalError, why
 from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.privileges import User
 from ntpd_fast.system.sandbox import Sandbox
+from ntpd_fast.system.syscalls import Kind
 
 if TYPE_CHECKING:
     from ntpd_fast.control.nts import NtsSetup
@@ -46,10 +59,46 @@ class Setup:
     keys: Mapping[int, SymmetricKey] = field(repr=False)
     workers: int
     associations: list[tuple[socket.socket, socket.socket]]
-    """One a worker, by which it hands control the packets of its associations: control's end, the worker's end."""
+    """One for each worker there may be, by which it hands control the packets of its associations: control's end, the
+    worker's end."""
+    reader: Reader
+    """Reads the configuration again."""
     nts: "NtsSetup | None" = None
     sandbox: Sandbox = field(default_factory=Sandbox)
     """What each process is closed into once it has opened everything."""
+    families: set[int] = field(default_factory=set)
+    """Address families that a command, and not the configuration, has allowed somebody to ask in."""
+
+    @property
+    def running(self) -> Running:
+        """What cannot change any more."""
+        workers_max = self.shared.parts if self.associations else 0
+        groups = self.ntp_sockets.groups
+        fixed = bool(groups) and all(group.handed_over for group in groups)
+        return Running(
+            self.workers,
+            workers_max,
+            fixed,
+            self.nts is not None,
+            lambda directory: self.sandbox.may_write_in(Kind.CONTROL, directory),
+        )
+
+    def wanted_binds(self, config: Config) -> list[BindAddress]:
+        """Where to listen with another configuration, or this one. What a command has allowed goes with `allow`."""
+        binds = list(bind_addresses(config, self.run, AccessTable.from_rules(config.access)))
+        if config.access == self.config.access and server_port(config, self.run):
+            opened = (bind_address(config, version, config.port) for version in sorted(self.families))
+            binds += [bind for bind in opened if bind not in binds]
+        return binds
+
+    def adopt(self, change: Change, reading: Reading) -> None:
+        """Let a changed configuration be the one that runs."""
+        if change.config.access != self.config.access:
+            self.families.clear()
+        self.config = change.config
+        self.plan = replace(self.plan, access=reading.plan.access)
+        if reading.keys is not None:
+            self.keys = reading.keys
 
     @property
     def ke_processes(self) -> int:
@@ -70,23 +119,25 @@ class Setup:
                 end.close()
 
 
-def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedOver) -> Setup:
+def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOver) -> Setup:
     """Decide and open. Raises FatalError."""
-    plan = make_plan(config, run, cpus=len(os.sched_getaffinity(0)))
+    run = reader.run
+    plan = make_plan(config, run, cpus=cpus())
     ntp_sockets = open_sockets(plan.binds, plan.workers, plan.socket_options, user, handed_over)
     nts = _open_nts(config, plan, handed_over)
-    for directory in (config.ntsdumpdir, config.dumpdir, config.logdir):
-        if directory is not None:
-            make_state_directory(directory, user)
+    make_state_directories(config, user)
     handed_over.close_rest()
     # Sockets handed over decide how many workers there are.
     workers = ntp_sockets.workers
-    memory = plan_memory(config, workers, _memory_bytes(), plan.nts if nts is not None else None)
+    workers_max = workers_possible(workers, cpus(), locked=run.lock_memory)
+    memory = plan_memory(
+        config, workers, _memory_bytes(), plan.nts if nts is not None else None, workers_max=workers_max
+    )
     for warning in memory.warnings:
         log.warning("%s", warning)
     try:
         shared = Shared.create(memory.shared)
-        associations = [_association_pair() for _ in range(workers)]
+        associations = [_association_pair() for _ in range(workers_max)]
     except OSError as error:
         ntp_sockets.close()
         if nts is not None:
@@ -97,7 +148,7 @@ def open_setup(config: Config, run: RunOptions, user: User, handed_over: HandedO
         command_socket_plan(config, run, user.uid, user.gid), lambda text: log.error("%s", text)
     )
     return Setup(
-        config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, nts
+        config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, reader, nts
     )
 
 
@@ -114,6 +165,13 @@ def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> "NtsSetup 
     return open_nts(config, plan.nts, handed_over)
 
 
+def make_state_directories(config: Config, user: User) -> None:
+    """The directories that a configuration wants files of ours in."""
+    for directory in (config.ntsdumpdir, config.dumpdir, config.logdir):
+        if directory is not None:
+            make_state_directory(directory, user)
+
+
 def make_state_directory(path: str, user: User) -> None:
     """A directory for files of the service user, where it is missing; without it they are told to be lost later."""
     try:
@@ -124,7 +182,7 @@ def make_state_directory(path: str, user: User) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        log.error("Could not create %s : %s", path, error.strerror)
+        log.error("Could not create %s : %s", path, why(error))
 
 
 def _association_pair() -> tuple[socket.socket, socket.socket]:

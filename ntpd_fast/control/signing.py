@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ntpd_fast.config.model import Config
 from ntpd_fast.control.associations import Handed
 from ntpd_fast.server.signd import SigndClient
 from ntpd_fast.system.messages import Log, Severity
@@ -17,12 +18,20 @@ _IP_PKTINFO = 8
 _LINK_LOCAL_ONLY = 0
 
 
+def make_signer(
+    config: Config, sockets: Callable[[], Sequence[socket.socket]], log: Log
+) -> Callable[[Handed], None] | None:
+    """Takes answers that Samba is to sign, where that is configured."""
+    directory = config.ntpsigndsocket
+    return None if directory is None else Signer(directory, sockets, log).sign
+
+
 class Signer:
     """Has answers signed and sends them."""
 
-    def __init__(self, directory: str, sockets: Sequence[socket.socket], log: Log) -> None:
-        """`directory`: the argument of `ntpsigndsocket`."""
-        self._sockets = {opened.family: opened for opened in sockets}
+    def __init__(self, directory: str, sockets: Callable[[], Sequence[socket.socket]], log: Log) -> None:
+        """`directory`: the argument of `ntpsigndsocket`; `sockets`: those there are now, at most one of each family."""
+        self._sockets = sockets
         self._client: SigndClient[Handed] = SigndClient(directory, self._deliver, log)
         self.send_errors = 0
         log(Severity.INFO, "MS-SNTP authentication enabled")
@@ -38,7 +47,7 @@ class Signer:
 
     def _deliver(self, handed: Handed, packet: bytes) -> None:
         family = socket.AF_INET if handed.remote.version == 4 else socket.AF_INET6
-        opened = self._sockets.get(family)
+        opened = next((opened for opened in self._sockets() if opened.family == family), None)
         if opened is None:
             self.send_errors += 1
             return

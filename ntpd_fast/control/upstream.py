@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ntpd_fast.client.names import Names
 from ntpd_fast.client.ntpsource import NtpSource
+from ntpd_fast.client.poller import PollerOptions
 from ntpd_fast.client.resolver import SystemResolver
 from ntpd_fast.client.stamps import Stamp
 from ntpd_fast.config.model import Config
@@ -61,6 +62,19 @@ class Upstream:
         """Stop looking names up."""
         self.names.close()
         self._resolver.close()
+
+    def reconfigure(self, config: Config, sign: Callable[[Handed], None] | None) -> None:
+        """Follow a changed configuration: sources, names, and by which way their packets come."""
+        old, self._config = self._config, config
+        self._sign = sign
+        self._clockwork.poller.set_options(PollerOptions.from_config(config))
+        if config.refresh_s != old.refresh_s:
+            self.names.set_refresh(config.refresh_s)
+        if config.sources != old.sources:
+            self.names.configure(config.sources)
+        if config.sourcedirs != old.sourcedirs:
+            self.names.set_sourcedirs(config.sourcedirs)
+        self._publish_peers()
 
     def receive(self, handed: Handed) -> None:
         """A packet that a worker handed over."""

@@ -62,7 +62,7 @@ class Dispatcher:
 
     def __init__(self, backends: Backends, over_udp: Set[Number]) -> None:
         self._backends = backends
-        self._over_udp = over_udp
+        self.over_udp = over_udp
         self.outcomes: Counter[Outcome] = Counter()
 
     def handle(self, packet: bytes, peer: Peer, now_ns: int) -> bytes | None:
@@ -102,7 +102,7 @@ class Dispatcher:
         request = decode_request(command, packet)
         row = ROWS[command.number]
         changes_state = row.changes_state is not None and row.changes_state(request)
-        if not is_permitted(command, origin, self._over_udp, changes_state):
+        if not is_permitted(command, origin, self.over_udp, changes_state):
             return Outcome.REFUSED, encode_reply(header, Status.UNAUTHORISED)
         part = getattr(self._backends, row.subject)
         try:

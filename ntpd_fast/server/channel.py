@@ -1,16 +1,22 @@
 """Words between the supervisor and its children: one SOCK_SEQPACKET pair a child.
 
-A message is `VERB` or `VERB TEXT`, UTF-8, one datagram, at most `MESSAGE_BYTES` long. The whole vocabulary is `Verb`.
+A message is `VERB` or `VERB TEXT`, UTF-8, one datagram, at most `MESSAGE_BYTES` long, with at most `DESCRIPTORS_MAX`
+descriptors (from the supervisor only). The whole vocabulary is `Verb`.
 Neither side ever waits for the other: a message the pair has no room for is dropped and counted, since the only reader
 that slow is one that is about to be killed for standing still.
 """
 
+import array
 import enum
+import os
 import socket
+from collections.abc import Sequence
 
 from ntpd_fast._record import dataclass
 
 MESSAGE_BYTES = 512
+DESCRIPTORS_MAX = 16
+_DESCRIPTORS_ROOM = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 
 
 class Verb(enum.Enum):
@@ -24,6 +30,15 @@ class Verb(enum.Enum):
     REPLACE = ("replace", "control", "replace all workers, one after the other, on the same sockets")
     OPEN = ("open", "control", "TEXT is 4 or 6: serve that family from now on, too")
     CERTIFICATES = ("certificates", "control", "have the NTS-KE processes load their certificates again")
+    RELOAD = ("reload", "control", "read the configuration again")
+    CONFIGURED = ("configured", "control", "what `configure` brought is in effect")
+    CONFIGURE = (
+        "configure", "supervisor",
+        "descriptors: a file that holds the new configuration, then control's sockets of the addresses TEXT names",
+    )
+    REFUSED = ("refused", "supervisor", "TEXT is why the configuration that was read again changes nothing")
+    ADD = ("add", "supervisor", "serve on this socket, too, of the address TEXT names; a second one is only emptied")
+    DROP = ("drop", "supervisor", "answer what waits on the socket of the address TEXT names, and let it go")
     GO = ("go", "supervisor", "serve: nobody else does on these sockets")
     STOP = ("stop", "supervisor", "stop at the end of a batch, say `stopped`, exit")
 
@@ -40,6 +55,8 @@ _VERBS = {verb.word: verb for verb in Verb}
 class Message:
     verb: Verb
     text: str = ""
+    descriptors: tuple[int, ...] = ()
+    """Of files that are the receiver's to close."""
 
 
 class ChannelClosed(Exception):
@@ -63,11 +80,17 @@ class Channel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, verb: Verb, text: str = "") -> None:
-        """Say it; text beyond the limit is cut. Lost, and counted, when the other side does not read or is gone."""
+    def send(self, verb: Verb, text: str = "", descriptors: Sequence[int] = ()) -> None:
+        """Say it; text beyond the limit is cut. Lost, and counted, when the other side does not read or is gone.
+
+        `descriptors` arrive as new ones; ours stay open.
+        """
         message = f"{verb.word} {text}".rstrip().encode()[:MESSAGE_BYTES]
         try:
-            self._socket.send(message)
+            if descriptors:
+                socket.send_fds(self._socket, [message], list(descriptors))
+            else:
+                self._socket.send(message)
         except OSError:
             self.dropped += 1
 
@@ -77,18 +100,29 @@ class Channel:
         Raises ChannelClosed; ValueError for a word that is not in the table (a bug of ours).
         """
         try:
-            data = self._socket.recv(MESSAGE_BYTES)
+            data, control, _, _ = self._socket.recvmsg(MESSAGE_BYTES, _DESCRIPTORS_ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except ConnectionError:
             raise ChannelClosed from None
+        descriptors = _descriptors_in(control)
         if not data:
             raise ChannelClosed
         word, _, text = data.decode(errors="replace").partition(" ")
         verb = _VERBS.get(word)
-        if verb is None:
+        if verb is None or (descriptors and verb.sender != "supervisor"):
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise ValueError(f"unknown message {data!r}")
-        return Message(verb, text)
+        return Message(verb, text, descriptors)
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _descriptors_in(control: Sequence[tuple[int, int, bytes]]) -> tuple[int, ...]:
+    found = array.array("i")
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return tuple(found)

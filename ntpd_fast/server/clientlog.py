@@ -8,7 +8,7 @@ one address. Control never writes into another's shard: a reset is a number the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ntpd_fast._clientlog import ClientLogReader, ClientRecord, shard_size
 from ntpd_fast._record import dataclass
@@ -132,8 +132,12 @@ class ResetState:
 class ClientReports:
     """The rows of `clients`, from all shards."""
 
-    def __init__(self, shards: Sequence[ClientLogReader]) -> None:
-        self._shards = shards
+    def __init__(
+        self, shards: Sequence[ClientLogReader], is_spare: Callable[[int], bool] = lambda number: False
+    ) -> None:
+        """`is_spare`: whether nobody has used a shard (by number) yet."""
+        self._all = shards
+        self._is_spare = is_spare
         self.indices = sum(shard.capacity for shard in shards)
         """Size of the table that the shards make together."""
 
@@ -141,6 +145,10 @@ class ClientReports:
     def evictions(self) -> int:
         """Client log records dropped."""
         return sum(shard.evictions for shard in self._shards)
+
+    @property
+    def _shards(self) -> list[ClientLogReader]:
+        return [shard for number, shard in enumerate(self._all) if not self._is_spare(number)]
 
     def page(
         self, first_index: int, rows_max: int, hits_min: int, reset_state: int, ntp_time: int
@@ -155,8 +163,10 @@ class ClientReports:
         index = first_index
         left = EXAMINED_MAX
         for number, shard in enumerate(self._shards):
+            # beyond what spare shards hold the place of
+            index = max(index, shard.base)
             local = index - shard.base
-            while 0 <= local < shard.capacity and len(rows) < rows_max and left > 0:
+            while local < shard.capacity and len(rows) < rows_max and left > 0:
                 end = min(shard.capacity, local + left)
                 found = shard.next(local, hits_min, reset_state, end)
                 left -= found - local

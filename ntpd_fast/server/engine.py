@@ -15,15 +15,23 @@ from ntpd_fast._polling import Poller
 from ntpd_fast._record import dataclass
 from ntpd_fast._udp import ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
+from ntpd_fast.system.listen_fds import format_address
 
 # A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
 # 512 kB holds a few milliseconds of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.
 STALE_S = 0.25
+# More turns than a receive buffer can fill, even one of an administrator who likes them large.
+TURNS_MAX = 4096
 
 
 def is_wildcard(sock: socket.socket) -> bool:
     """Whether the socket is bound to no particular address, so that answers need the asked one as source."""
     return sock.getsockname()[0] in ("0.0.0.0", "::")
+
+
+def address_of(sock: socket.socket) -> str:
+    """What a socket is bound to, as one word: the name it goes by between processes."""
+    return format_address(*sock.getsockname()[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class Engine:
         self._tx_mode = tx_mode
         self._ptp = ptp
         self.sockets = [self._server_socket(sock) for sock in sockets]
+        self._names = [address_of(sock) for sock in sockets]
         self.poller = Poller()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -86,7 +95,27 @@ class Engine:
     def add(self, sock: socket.socket) -> None:
         """Serve on one more socket from now on."""
         self.sockets.append(self._server_socket(sock))
+        self._names.append(address_of(sock))
         self.poller.add_socket(self.sockets[-1])
+
+    def empty(self, sock: socket.socket) -> None:
+        """Answer what waits on a socket that is not ours to serve, and nothing that comes later."""
+        served = ServerSocket(self.core, sock, is_wildcard(sock), "none")
+        _run_dry(served)
+
+    def drop(self, name: str) -> socket.socket:
+        """Answer what waits on a socket that gets nothing more, and serve it no longer; the socket is the caller's.
+
+        `name`: what `address_of` said of it when it came. Raises KeyError.
+        """
+        if name not in self._names:
+            raise KeyError(name)
+        index = self._names.index(name)
+        del self._names[index]
+        served = self.sockets.pop(index)
+        _run_dry(served)
+        self.poller.remove_socket(served)
+        return served.socket
 
     def serve(self, timeout_s: float) -> list[int]:
         """Serve for at most `timeout_s`; descriptors given to `watch` that became readable."""
@@ -125,3 +154,9 @@ class Engine:
         self.stop()
         self.region.forget_tables()
         self.poller.close()
+
+
+def _run_dry(served: ServerSocket) -> None:
+    for _ in range(TURNS_MAX):
+        if not served.run_turn():
+            return

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cryptography import x509
 
 from ntpd_fast._tls import Credentials, TlsError
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.files import read_bounded
 from ntpd_fast.system.messages import Log, Severity
 
@@ -120,7 +121,7 @@ def _read(path: str) -> bytes:
     try:
         data, _ = read_bounded(path, PEM_SIZE_MAX)
     except OSError as error:
-        raise CertificateError(f"{path} : {error.strerror}") from error
+        raise CertificateError(f"{path} : {why(error)}") from error
     except ValueError as error:
         raise CertificateError(f"{path} : {error}") from error
     return data

@@ -16,13 +16,14 @@ Sockets handed over by the service manager make a group without one of control's
 import contextlib
 import logging
 import secrets
+import select
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ntpd_fast._record import dataclass, field
+from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.server.steering import Steering
-from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.errors import FatalError, why
 from ntpd_fast.system.listen_fds import HandedOver, format_address
 from ntpd_fast.system.privileges import User, files_as
 
@@ -46,6 +47,8 @@ _SO_RXQ_OVFL: Final = 40
 _TIMESTAMPING_RX_SOFTWARE: Final = 1 << 3
 _TIMESTAMPING_SOFTWARE: Final = 1 << 4
 _LEFTOVERS_MAX: Final = 4096
+_DISCARD_PORT: Final = 9
+_LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _ANY: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 
@@ -113,7 +116,7 @@ class NtpSockets:
     @property
     def device(self) -> str | None:
         """The one interface that all sockets are bound to (`binddevice`)."""
-        return self._opener.device
+        return self._opener.options.device
 
     def steering(self, group: Group) -> Steering | None:
         """How clients are steered to the workers of a group; None where there is nothing to steer."""
@@ -127,27 +130,89 @@ class NtpSockets:
         return max((len(group.workers) for group in self.groups), default=0)
 
     def extend(self, bind: BindAddress, workers: int) -> Group:
-        """Open one more address while running, as the service user. Raises OSError, with nothing left open."""
-        group = self._opener.open_group(bind, workers)
+        """Open one more address while running, as the service user. Raises OSError, with nothing left open.
+
+        Beside an address of ours with the same port it takes over at once what is sent to it. What reached control's
+        socket before packets were steered past it is for a worker to answer (`Engine.empty`).
+        """
+        beside_ours = any(
+            (group.bind.family, group.bind.port) == (bind.family, bind.port) and not group.handed_over
+            for group in self.groups
+        )
+        if beside_ours:
+            for group in self.groups:
+                for member in _members(group):
+                    member.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        group = self._opener.open_group(bind, workers, beside_ours=beside_ours)
+        try:
+            self._steer(group, workers)
+        except OSError:
+            _close(group)
+            raise
         self.groups.append(group)
-        self.steer_to(workers)
-        _empty(group)
         return group
 
-    def grow(self, workers: int) -> None:
-        """Give each group sockets for `workers` workers, then steer to them. Raises OSError with `filename` set."""
+    def open_all(self, wanted: Iterable[BindAddress], workers: int) -> list[Group]:
+        """Open those of the wanted addresses that there are not yet. Raises OSError that names one, none opened."""
+        opened: list[Group] = []
+        for bind in wanted:
+            if any(group.bind == bind for group in self.groups):
+                continue
+            try:
+                opened.append(self.extend(bind, workers))
+            except OSError as error:
+                for group in opened:
+                    self.groups.remove(group)
+                    _close(group)
+                text = f"Could not open NTP socket on {bind} : {why(error)}"
+                raise OSError(error.errno, text) from error
+        return opened
+
+    def forget_workers(self) -> None:
+        """In a child that has closed the sockets of workers: never touch their numbers, which now mean other files."""
+        for group in self.groups:
+            for member in group.workers:
+                member.detach()
+            group.workers = []
+
+    def take(self, bind: BindAddress) -> Group:
+        """Take a group out, which is the caller's to `cut_off` and close. Raises KeyError."""
+        for group in self.groups:
+            if group.bind == bind:
+                self.groups.remove(group)
+                return group
+        raise KeyError(bind)
+
+    def set_dscp(self, dscp: int) -> None:
+        """Mark what is sent from now on, on all sockets there are and will be."""
+        for group in self.groups:
+            for member in _members(group):
+                self._opener.set_dscp(member, dscp)
+        self._opener.options = replace(self._opener.options, dscp=dscp)
+
+    def fill(self, workers: int) -> None:
+        """Give each group sockets for `workers` workers; steered to by `steer_to`. Raises OSError."""
         for group in self.groups:
             if not group.handed_over:
                 self._opener.fill(group, workers)
-        self.steer_to(workers)
+
+    def has_waiting(self, index: int) -> bool:
+        """Whether requests wait for worker `index`."""
+        poll = select.poll()
+        for member in self.for_worker(index):
+            poll.register(member, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
 
     def steer_to(self, workers: int) -> None:
         """Steer to the first `workers` only; the others get nothing new and may be drained. Raises OSError."""
         for group in self.groups:
-            count = len(group.workers) if group.handed_over else min(workers, len(group.workers))
-            # One socket that nobody of ours shares has no group to attach a program to.
-            if count > (1 if group.handed_over else 0):
-                Steering(self._salts, base=0 if group.handed_over else 1).attach(group.workers[0], count)
+            self._steer(group, workers)
+
+    def _steer(self, group: Group, workers: int) -> None:
+        count = len(group.workers) if group.handed_over else min(workers, len(group.workers))
+        # One socket that nobody of ours shares has no group to attach a program to.
+        if count > (1 if group.handed_over else 0):
+            Steering(self._salts, base=0 if group.handed_over else 1).attach(group.workers[0], count)
 
     def drop_last(self) -> None:
         """Close the socket of the last worker of each group, after `steer_to` and draining."""
@@ -158,10 +223,7 @@ class NtpSockets:
     def close(self) -> None:
         """Close everything, last joined first."""
         for group in self.groups:
-            for member in reversed(group.workers):
-                member.close()
-            if group.control is not None:
-                group.control.close()
+            _close(group)
         self.groups = []
 
 
@@ -209,15 +271,19 @@ class _Opener:
     """Makes sockets with the options of a configuration; says once what the kernel refuses."""
 
     def __init__(self, options: SocketOptions) -> None:
-        self._options = options
-        self.device = options.device
+        self.options = options
         self._said: set[str] = set()
 
-    def open_group(self, bind: BindAddress, workers: int) -> Group:
-        """Control's socket, then those that join it. Raises OSError, with nothing left open."""
+    def open_group(self, bind: BindAddress, workers: int, *, beside_ours: bool = False) -> Group:
+        """Control's socket, then those that join it. Raises OSError, with nothing left open.
+
+        `beside_ours`: the port is taken by ourselves, so there is nobody else to be seen.
+        """
         group = Group(bind, self._new_socket(bind))
         assert group.control is not None
         try:
+            if beside_ours:
+                group.control.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             group.control.bind((bind.address, bind.port))
             self.fill(group, workers)
         except OSError:
@@ -260,8 +326,8 @@ class _Opener:
             if bind.family == socket.AF_INET6:
                 # Demanded, not wished: without it the socket takes the IPv4 port as well.
                 opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if self._options.device is not None:
-                device = self._options.device.encode() + b"\0"
+            if self.options.device is not None:
+                device = self.options.device.encode() + b"\0"
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
             self._set_options(opened, bind.family)
         except OSError:
@@ -286,18 +352,26 @@ class _Opener:
             ("SO_RXQ_OVFL", socket.SOL_SOCKET, _SO_RXQ_OVFL, 1),
             ("SO_BROADCAST", socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
         ]
-        if self._options.dscp:
-            rows.append(("DSCP", level, socket.IPV6_TCLASS if ipv6 else socket.IP_TOS, self._options.dscp << 2))
         for name, option_level, option, value in rows:
             try:
                 opened.setsockopt(option_level, option, value)
             except OSError as error:
                 self._say(f"Could not set {name} on NTP socket : {error.strerror}")
+        if self.options.dscp:
+            self.set_dscp(opened, self.options.dscp)
         self._set_receive_buffer(opened)
+
+    def set_dscp(self, opened: socket.socket, dscp: int) -> None:
+        ipv6 = opened.family == socket.AF_INET6
+        level, option = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if ipv6 else (socket.IPPROTO_IP, socket.IP_TOS)
+        try:
+            opened.setsockopt(level, option, dscp << 2)
+        except OSError as error:
+            self._say(f"Could not set DSCP on NTP socket : {error.strerror}")
 
     def _set_receive_buffer(self, opened: socket.socket) -> None:
         """The kernel doubles what is asked for, and allows no more than net.core.rmem_max without privilege."""
-        wanted = self._options.receive_buffer_bytes
+        wanted = self.options.receive_buffer_bytes
         asked = wanted // 2
         for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
             with contextlib.suppress(OSError):
@@ -313,6 +387,40 @@ class _Opener:
         if text not in self._said:
             self._said.add(text)
             log.warning("%s", text)
+
+
+def group_of(control: socket.socket, ptpport: int) -> Group:
+    """A group as control has it that was given its socket by the supervisor."""
+    address, port = control.getsockname()[:2]
+    return Group(BindAddress(socket.AddressFamily(control.family), address, port, ptp=0 < ptpport == port), control)
+
+
+def cut_off(group: Group) -> None:
+    """Let nothing new reach the sockets of a group; what waits in them can still be answered.
+
+    A connected socket gets only what its one peer sends, and this one has none. Where the kernel refuses, requests
+    that come between the last look and the closing are lost.
+    """
+    for member in _members(group):
+        address = member.getsockname()[0]
+        if address == _ANY[group.bind.family]:
+            address = _LOOPBACK[group.bind.family]
+        with contextlib.suppress(OSError):
+            member.connect((address, _DISCARD_PORT))
+
+
+def close_group(group: Group) -> None:
+    """Close our copies; those of other processes stay open."""
+    _close(group)
+
+
+def _members(group: Group) -> list[socket.socket]:
+    return [*([group.control] if group.control is not None else []), *group.workers]
+
+
+def _close(group: Group) -> None:
+    for member in reversed(_members(group)):
+        member.close()
 
 
 def _empty(group: Group) -> None:

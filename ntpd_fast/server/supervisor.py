@@ -9,6 +9,7 @@ any moment. A child's death arrives as SIGCHLD (pidfds would need Linux 5.3; EL 
   so, the successor goes;
 - control decides by its exit status whether the daemon ends (`EXIT_END`, `EXIT_FAILED`) or control starts again
   (`EXIT_AGAIN`); any other end is a death, and what it held (the clock's frequency) is put back first;
+- a reload is a script (`on_reload`): it acts, says what it waits for, and is taken up again when that has come;
 - until everything was ready once, a death ends the daemon: a start that cannot work must say so, not repeat.
 """
 
@@ -19,7 +20,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from ntpd_fast._record import dataclass, field, replace
@@ -34,7 +35,12 @@ EXIT_FAILED: Final = 1
 EXIT_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
 
 NS_PER_S: Final = 1_000_000_000
-END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+RELOAD_SIGNAL: Final = signal.SIGHUP
+HELD_SIGNALS: Final = (*END_SIGNALS, RELOAD_SIGNAL)
+"""Held back until somebody listens: what they do by default would leave files and processes behind."""
+# Between two looks at what a reload waits for that wakes nobody (a queue that runs dry).
+_SCRIPT_TICK_S: Final = 0.01
 _SIGNAL_BATCH: Final = 1024
 CHECKS_MAX: Final = 4
 _WORDS_A_TURN: Final = 64
@@ -66,9 +72,14 @@ class Notify(Protocol):
     watchdog_interval_s: float | None
 
     def ready(self) -> None: ...
+    def reloading(self) -> None: ...
     def stopping(self) -> None: ...
     def status(self, text: str) -> None: ...
     def watchdog(self) -> None: ...
+
+
+Script = Iterator[Callable[[], bool]]
+"""Acts between its waits; each is a condition that ends one."""
 
 
 class Check(Protocol):
@@ -118,7 +129,8 @@ class Slot:
 
     `main(channel, waits)` runs in the child; with `waits` it says `ready` and serves only after `go`. `heartbeat_ns`
     is the monotonic time of its last sign of life (None: it has none). `on_death` runs in the supervisor after an
-    unexpected end, before the next start. `reload_signal` makes it read its files again.
+    unexpected end, before the next start. `reload_signal` makes it read its files again. `once` is for a process that
+    is started for one task: it gets the exit code. `drain_s`: how long a replaced process may take to its end.
     """
 
     name: str
@@ -130,6 +142,10 @@ class Slot:
     heartbeat_ns: Callable[[], int] | None = None
     on_death: Callable[[], None] | None = None
     reload_signal: int | None = None
+    once: Callable[[int], None] | None = None
+    drain_s: float | None = None
+    leaving: bool = False
+    """Not to be started again."""
     child: Child | None = None
     successor: Child | None = None
     retired: Child | None = None
@@ -153,7 +169,8 @@ class _Wakeup:
 class Supervisor:
     """Runs the slots until the daemon ends.
 
-    `on_ready`: called once, when all are ready. `on_open`: opens sockets of a family; whether there are new ones.
+    `on_ready`: called once, when all are ready. `on_open`: opens sockets of a family that somebody was
+    allowed to ask in. `on_reload`: begins the script of a reload.
     """
 
     def __init__(
@@ -162,7 +179,8 @@ class Supervisor:
         notify: Notify,
         *,
         on_ready: Callable[[], None] | None = None,
-        on_open: Callable[[str], bool] | None = None,
+        on_open: Callable[["Supervisor", str], None] | None = None,
+        on_reload: Callable[["Supervisor"], Script] | None = None,
         check: Check | None = None,
         limits: Limits | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
@@ -174,9 +192,15 @@ class Supervisor:
         self._check = check
         self._checks_left = 0
         self._check_deadline_ns: int | None = None
+        self._on_reload = on_reload
+        self._script: Script | None = None
+        self._waits_for: Callable[[], bool] = bool
+        self._reload_wanted = False
+        self.configured = False
+        """Control has taken the new configuration up (set by its word, cleared by the script)."""
         self._limits = limits or Limits()
         self._monotonic_ns = monotonic_ns
-        self._backoffs = {slot.name: Backoff(self._limits) for slot in slots}
+        self._backoffs: dict[str, Backoff] = {}
         self._replacing: list[Slot] = []
         self._was_ready = False
         self._ending = False
@@ -229,10 +253,12 @@ class Supervisor:
                 self._listen(*by_descriptor[descriptor])
         self._reap()
         self._keep_time()
+        self._run_script()
 
     def _timeout_ms(self) -> int:
         now_ns = self._monotonic_ns()
-        deadlines = [now_ns + int(self._limits.heartbeat_s / 4 * NS_PER_S)]
+        longest_s = self._limits.heartbeat_s / 4 if self._script is None else _SCRIPT_TICK_S
+        deadlines = [now_ns + int(longest_s * NS_PER_S)]
         if self._check_deadline_ns is not None:
             deadlines.append(self._check_deadline_ns)
         for slot in self.slots:
@@ -274,15 +300,18 @@ class Supervisor:
         if not self._was_ready:
             self._end(EXIT_FAILED)
             return
-        delay_s = self._backoffs[slot.name].delay_s(lived_s)
+        delay_s = self._backoffs.setdefault(slot.name, Backoff(self._limits)).delay_s(lived_s)
         slot.restart_ns = self._monotonic_ns() + int(delay_s * NS_PER_S)
         if delay_s > 0.0:
             log.warning("Starting %s again in %.1f seconds", slot.name, delay_s)
 
     def _take_signals(self, wakeup: _Wakeup) -> None:
         with contextlib.suppress(BlockingIOError):
-            if any(number in END_SIGNALS for number in os.read(wakeup.read_end, _SIGNAL_BATCH)):
+            numbers = os.read(wakeup.read_end, _SIGNAL_BATCH)
+            if any(number in END_SIGNALS for number in numbers):
                 self._end(EXIT_END)
+            elif RELOAD_SIGNAL in numbers:
+                self.reload()
 
     def _listen(self, slot: Slot, child: Child) -> None:
         """Take what a child says. One that talks nonsense, or what is not its to say, is not to be trusted: it dies."""
@@ -326,13 +355,17 @@ class Supervisor:
             case Verb.REPLACE:
                 self.replace_workers()
             case Verb.CERTIFICATES:
-                self._signal_reload()
+                self.reload_certificates()
             case Verb.OPEN:
-                # New workers have the new sockets, which the old ones never heard of.
-                if self._on_open is not None and self._on_open(message.text):
-                    self.replace_workers()
+                if self._on_open is not None:
+                    self._on_open(self, message.text)
+            case Verb.RELOAD:
+                self.reload()
+            case Verb.CONFIGURED:
+                self.configured = True
 
-    def _signal_reload(self) -> None:
+    def reload_certificates(self) -> None:
+        """Have those that hold certificates load them again."""
         for slot in self.slots:
             if slot.reload_signal is not None:
                 # one that is not ready yet has no handler, and reads its files anyway
@@ -384,10 +417,59 @@ class Supervisor:
             self._check = None
         self._declare_ready()
 
+    def reload(self) -> None:
+        """Read the configuration again, after a reload that goes on."""
+        self._reload_wanted = self._on_reload is not None
+
+    def _run_script(self) -> None:
+        if self._ending:
+            self._script = None
+            return
+        if self._script is None and self._reload_wanted and self._was_ready and self._on_reload is not None:
+            self._reload_wanted = False
+            self._notify.reloading()
+            self._script, self._waits_for = self._on_reload(self), lambda: True
+        while self._script is not None and self._waits_for():
+            try:
+                self._waits_for = next(self._script)
+            except StopIteration:
+                self._script = None
+                self._notify.ready()
+
+    def start_slot(self, slot: Slot) -> None:
+        """Add a slot and start its process."""
+        self.slots.append(slot)
+        self._start(slot)
+
+    def end_slot(self, slot: Slot) -> None:
+        """Have the process of a slot stop and forget the slot; nobody takes over."""
+        slot.leaving = True
+        slot.restart_ns = None
+        if slot.child is None:
+            self.slots.remove(slot)
+            return
+        # nobody waits for its sockets
+        slot.child.deadline_ns = self._monotonic_ns() + int(self._limits.end_s * NS_PER_S)
+        slot.child.channel.send(Verb.STOP)
+
+    def tell(self, slot: Slot, verb: Verb, text: str = "", descriptors: Sequence[int] = ()) -> None:
+        """Say something to a slot's process, if it has one."""
+        if slot.child is not None:
+            slot.child.channel.send(verb, text, descriptors)
+
     def replace_workers(self) -> None:
         """Hand every worker's sockets to a new process, one worker after the other."""
-        self._replacing = [slot for slot in self.slots if slot.takes_over]
+        self.replace(slot for slot in self.slots if slot.takes_over)
+
+    def replace(self, slots: Iterable[Slot]) -> None:
+        """Put new processes in the place of those of some slots, one after the other."""
+        self._replacing += [slot for slot in slots if slot not in self._replacing]
         self._replace_next()
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether processes are being replaced, or those that were have not ended yet."""
+        return bool(self._replacing) or any(slot.successor or slot.retired for slot in self.slots)
 
     def _replace_next(self) -> None:
         while self._replacing and not self._ending and not any(slot.successor for slot in self.slots):
@@ -410,13 +492,15 @@ class Supervisor:
         successor = slot.successor
         assert successor is not None
         slot.child, slot.successor, slot.retired = successor, None, slot.child
+        if slot.retired is not None and slot.drain_s is not None:
+            slot.retired.deadline_ns = self._monotonic_ns() + int(slot.drain_s * NS_PER_S)
         successor.fresh_ns = self._monotonic_ns()
         successor.channel.send(Verb.GO)
         self._replace_next()
 
     def _reap(self) -> None:
         """Act on every child that has ended."""
-        for slot in self.slots:
+        for slot in list(self.slots):
             for child in slot.children():
                 pid, wait_status = os.waitpid(child.pid, os.WNOHANG)
                 if pid:
@@ -438,6 +522,11 @@ class Supervisor:
             self._bury_current(slot, child, exit_code)
 
     def _bury_current(self, slot: Slot, child: Child, exit_code: int) -> None:
+        if slot.once is not None or slot.leaving:
+            self.slots.remove(slot)
+            if slot.once is not None:
+                slot.once(exit_code)
+            return
         if slot.is_control and exit_code in (EXIT_END, EXIT_FAILED):
             self._end(exit_code)
             return
@@ -545,11 +634,11 @@ def _catch_signals() -> _Wakeup:
     read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     old_descriptor = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     wakeup = _Wakeup(read_end, write_end, old_descriptor)
-    for number in (*END_SIGNALS, signal.SIGCHLD):
+    for number in (*HELD_SIGNALS, signal.SIGCHLD):
         # A handler has to exist for the descriptor to be written to; what arrives there is acted on.
         wakeup.old_handlers[number] = signal.signal(number, lambda *_: None)
     # Blocked by whoever made things that a signal must not leave behind.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     return wakeup
 
 

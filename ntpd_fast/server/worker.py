@@ -4,14 +4,16 @@ The engine's own loop does the work; this file is what is around it: a sign of l
 supervisor's words, and an orderly stop at the end of a batch, so that what is queued stays for the successor.
 """
 
+import contextlib
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
+from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
 
 BEAT_S: Final = 0.25
 _SIGNAL_BATCH: Final = 64
@@ -23,6 +25,9 @@ class Serving(Protocol):
     def start(self, *, drain: bool = False) -> None: ...
     def serve(self, timeout_s: float) -> list[int]: ...
     def watch(self, fd: int) -> None: ...
+    def add(self, sock: socket.socket) -> None: ...
+    def empty(self, sock: socket.socket) -> None: ...
+    def drop(self, name: str) -> socket.socket: ...
     def beat(self, monotonic_ns: int) -> None: ...
     def detach(self) -> None: ...
 
@@ -52,7 +57,7 @@ def run_worker(
     while True:
         readable = engine.serve(BEAT_S)
         engine.beat(monotonic_ns())
-        if stop_requested in readable or (channel.fileno() in readable and _told_to_stop(channel)):
+        if stop_requested in readable or (channel.fileno() in readable and _told_to_stop(channel, engine)):
             break
     engine.detach()
     channel.send(Verb.STOPPED)
@@ -71,11 +76,26 @@ def _allowed_to_go(channel: Channel, stop_requested: int) -> bool:
     return message is not None and message.verb is Verb.GO
 
 
-def _told_to_stop(channel: Channel) -> bool:
+def _told_to_stop(channel: Channel, engine: Serving) -> bool:
+    """Do what the supervisor says; whether that is to stop."""
     try:
         while (message := channel.receive()) is not None:
             if message.verb is Verb.STOP:
                 return True
+            _change_sockets(message, engine)
     except ChannelClosed:
         return True
     return False
+
+
+def _change_sockets(message: Message, engine: Serving) -> None:
+    opened = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
+    if message.verb is Verb.ADD and opened:
+        engine.add(opened[0])
+        for leftover in opened[1:]:
+            engine.empty(leftover)
+            leftover.close()
+    elif message.verb is Verb.DROP:
+        # one that came before we did is not there any more
+        with contextlib.suppress(KeyError):
+            engine.drop(message.text).close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.messages import Log, Severity
 
 MODE = 0o644
@@ -47,7 +48,7 @@ class LogFile:
             reason = "Incomplete write"
         except OSError as error:
             complete = False
-            reason = error.strerror or str(error)
+            reason = why(error)
         if complete:
             self._failing = False
             return
@@ -75,7 +76,7 @@ class LogFile:
             self._descriptor = os.open(self.path, flags, MODE)
         except OSError as error:
             self._shut = True
-            self._log(Severity.ERROR, f"Could not open {self.path} : {error.strerror}")
+            self._log(Severity.ERROR, f"Could not open {self.path} : {why(error)}")
             return None
         self._entries = 0
         self._failing = False

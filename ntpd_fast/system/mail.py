@@ -70,6 +70,11 @@ class Mailer:
         """Whether a mail is being sent."""
         return self._process is not None
 
+    def send_to(self, recipient: str, threshold_s: float) -> None:
+        """Send later mails to somebody else, or for another threshold."""
+        self._recipient = recipient
+        self._threshold_s = threshold_s
+
     def tell(self, offset_s: float) -> None:
         """Send a mail about a change of the clock by `offset_s` (positive: it was ahead)."""
         if self._process is not None:

@@ -4,6 +4,7 @@ Without NOTIFY_SOCKET every call does nothing.
 """
 
 import os
+import time
 
 import sdnotify
 
@@ -23,6 +24,10 @@ class Notifier:
     def ready(self) -> None:
         """The service answers."""
         self._notifier.notify("READY=1")
+
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` says when that is over."""
+        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The service ends on purpose."""

@@ -71,6 +71,14 @@ class Sandbox:
         except OSError as error:
             raise FatalError(f"Could not close in a {kind.value} process : {error.strerror}") from error
 
+    def may_write_in(self, kind: Kind, directory: str) -> bool:
+        """Whether a process of this kind may keep files in a directory, as far as it depends on path rules."""
+        if not (self.level and self._has_landlock):
+            return True
+        path = os.path.realpath(directory)
+        allowed = (os.path.realpath(name) for name in self.paths.get(kind, Paths()).writable)
+        return any(os.path.commonpath((path, name)) == name for name in allowed)
+
     def announce(self) -> None:
         """The line that admins know."""
         if self.level:

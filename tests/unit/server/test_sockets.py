@@ -146,8 +146,10 @@ def test_growing_and_shrinking_move_clients_between_living_sockets_only(opening)
         return set(hits)
 
     assert workers_in_use() == {1}
-    sockets.grow(3)
+    sockets.fill(3)
     assert sockets.workers == 3
+    assert workers_in_use() == {1}
+    sockets.steer_to(3)
     assert workers_in_use() == {1, 2, 3}
     sockets.steer_to(2)
     assert workers_in_use() == {1, 2}
@@ -219,7 +221,8 @@ def test_packets_before_steering_do_not_wait_in_controls_socket(opening):
     send_from("127.0.0.1", port)
     assert receivers(sockets) == [0]
     send_from("127.0.0.1", port)
-    sockets.grow(1)
+    sockets.fill(1)
+    sockets.steer_to(1)
     under_test._empty(sockets.groups[0])
     send_from("127.0.0.1", port)
     assert receivers(sockets) == [1]

@@ -347,7 +347,7 @@ def test_death_before_the_daemon_was_ready_ends_it(world, who):
     assert world.manager.told == ["stopping"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_signal_ends_all(world, number):
     def script(channel):
         wait_until(lambda: world.said("serves") == 1)

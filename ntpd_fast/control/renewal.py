@@ -1,0 +1,229 @@
+"""A reload as the supervisor carries it out: a script of steps and waits for `Supervisor`.
+
+Read and check in a child that does nothing else; open what is missing; tell control and the workers; add, replace and
+end processes; close what nobody is to use any more. Up to the moment when everything new is open nothing has changed,
+and the reload can still be refused. From there on nothing can fail but what is logged and gone on without.
+
+No request is lost on the way. A new address reaches its worker as a socket, not by replacing the worker. Where it takes
+over from a wider one of ours, what came before packets were steered is answered by the first worker. An old address is
+cut off from the network first, and closed when its queue is empty; so is the socket of a worker that is to end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+
+from ntpd_fast.config.diff import compare
+from ntpd_fast.control.plan import bind_address
+from ntpd_fast.control.reconfigure import KEY_EXCHANGE
+from ntpd_fast.control.reload import Change, Reading, load, split, store
+from ntpd_fast.control.setup import Setup, make_state_directories
+from ntpd_fast.server.channel import Verb
+from ntpd_fast.server.child import Confinement
+from ntpd_fast.server.engine import address_of
+from ntpd_fast.server.sockets import Group, close_group, cut_off
+from ntpd_fast.server.supervisor import Slot, Supervisor
+from ntpd_fast.system import log as daemon_log
+from ntpd_fast.system.log import log_function
+
+log = logging.getLogger(__name__)
+tell = log_function(log)
+
+Waits = Generator[Callable[[], bool], None, None]
+
+READ_S = 60.0
+"""Names that access rules stand for have to be resolved by then."""
+CONTROL_S = 10.0
+START_S = 15.0
+DRAIN_S = 1.0
+DRAINED_LOOKS = 3
+"""A queue counts as empty when it was found so this often in a row: a packet may be on its way into it."""
+
+
+class Renewal:
+    """Makes the scripts. `workers`: their slots; `make_worker`: another one, by its number."""
+
+    def __init__(self, setup: Setup, workers: Sequence[Slot], make_worker: Callable[[int], Slot]) -> None:
+        self._setup = setup
+        self._make_worker = make_worker
+        self._workers = dict(enumerate(workers))
+
+    def script(self, supervisor: Supervisor) -> Waits:
+        """One reload from reading to the last closed socket."""
+        memory = os.memfd_create("ntpd-fast-configuration", os.MFD_CLOEXEC)
+        try:
+            yield from self._reload(supervisor, memory)
+        finally:
+            os.close(memory)
+
+    def _reload(self, supervisor: Supervisor, memory: int) -> Waits:
+        reading = yield from self._read(supervisor, memory)
+        if isinstance(reading, str):
+            self._refuse(supervisor, reading)
+            return
+        setup = self._setup
+        change = split(setup.config, reading, setup.running, setup.run)
+        try:
+            opened, gone = self._open(change)
+        except OSError as error:
+            self._refuse(supervisor, str(error.strerror or error))
+            return
+        old = setup.config
+        fields = compare(old, change.config).fields
+        setup.adopt(change, reading)
+        make_state_directories(change.config, setup.user)
+        if "dscp" in fields:
+            setup.ntp_sockets.set_dscp(change.config.dscp)
+        for group in opened:
+            self._give(supervisor, group)
+        dropped = " ".join(address_of(group.control) for group in gone if group.control is not None)
+        yield from self._configure(supervisor, memory, dropped)
+        for group in gone:
+            self._let_go(supervisor, group)
+        yield from self._follow_workers(supervisor, change.workers)
+        if fields & KEY_EXCHANGE:
+            yield from self._replace_ke(supervisor)
+
+    def _read(self, supervisor: Supervisor, memory: int) -> Generator[Callable[[], bool], None, Reading | str]:
+        reader, running_config = self._setup.reader, self._setup.config
+        ended: list[int] = []
+
+        def main(channel: object, waits: bool) -> int:
+            store(reader(running_config, tell), memory)
+            return 0
+
+        slot = Slot("reader", main, lambda: Confinement(keep=[memory, *daemon_log.descriptors()]), once=ended.append)
+        supervisor.start_slot(slot)
+        if slot.child is None:
+            supervisor.slots.remove(slot)
+            return "no process to read it"
+        slot.child.deadline_ns = time.monotonic_ns() + round(READ_S * 1e9)
+        yield lambda: bool(ended)
+        if ended != [0]:
+            return "it could not be read to its end"
+        return load(memory)
+
+    def _refuse(self, supervisor: Supervisor, why: str) -> None:
+        log.error("Could not reload the configuration, nothing was changed : %s", why)
+        supervisor.tell(_control(supervisor), Verb.REFUSED, why)
+
+    def _open(self, change: Change) -> tuple[list[Group], list[Group]]:
+        """Open addresses that are missing and take those out that are not wanted. Raises OSError, nothing changed."""
+        setup = self._setup
+        wanted = setup.wanted_binds(change.config)
+        sockets = setup.ntp_sockets
+        opened = sockets.open_all(wanted, setup.workers)
+        gone = [group for group in sockets.groups if group.bind not in wanted]
+        for group in gone:
+            sockets.take(group.bind)
+        return opened, gone
+
+    def _give(self, supervisor: Supervisor, group: Group) -> None:
+        """Have workers serve, and control use, a group that was opened while they run."""
+        assert group.control is not None
+        name = address_of(group.control)
+        for index, slot in self._workers.items():
+            if index < len(group.workers):
+                # what reached control's socket before packets were steered past it is the first worker's to answer
+                leftover = [group.control.fileno()] if index == 0 else []
+                supervisor.tell(slot, Verb.ADD, name, [group.workers[index].fileno(), *leftover])
+        supervisor.tell(_control(supervisor), Verb.ADD, name, [group.control.fileno()])
+
+    def open_family(self, supervisor: Supervisor, version: str) -> None:
+        """Open the sockets of a family that somebody was allowed to ask in while we run.
+
+        `version` is what control said: ValueError when it is neither 4 nor 6.
+        """
+        if version not in ("4", "6"):
+            raise ValueError(f"no address family {version!r}")
+        setup = self._setup
+        setup.families.add(int(version))
+        bind = bind_address(setup.config, int(version), setup.config.port)
+        if any(group.bind == bind for group in setup.ntp_sockets.groups):
+            return
+        try:
+            group = setup.ntp_sockets.extend(bind, setup.workers)
+        except OSError as error:
+            log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
+            return
+        self._give(supervisor, group)
+
+    def _configure(self, supervisor: Supervisor, memory: int, dropped: str) -> Waits:
+        """Have control take the configuration up. One that is started meanwhile has it from us."""
+        slot = _control(supervisor)
+        told = slot.child
+        supervisor.configured = False
+        supervisor.tell(slot, Verb.CONFIGURE, dropped, [memory])
+        deadline = time.monotonic() + CONTROL_S
+        yield lambda: supervisor.configured or slot.child is not told or time.monotonic() > deadline
+
+    def _let_go(self, supervisor: Supervisor, group: Group) -> None:
+        name = address_of(group.workers[0]) if group.workers else ""
+        cut_off(group)
+        for index, slot in self._workers.items():
+            if index < len(group.workers):
+                supervisor.tell(slot, Verb.DROP, name)
+        close_group(group)
+
+    def _follow_workers(self, supervisor: Supervisor, wanted: int) -> Waits:
+        while self._setup.workers < wanted:
+            try:
+                yield from self._add_worker(supervisor, self._setup.workers)
+            except OSError as error:
+                log.error("Could not add a worker : %s", error.strerror)
+                return
+        while self._setup.workers > wanted:
+            yield from self._end_worker(supervisor, self._setup.workers - 1)
+
+    def _add_worker(self, supervisor: Supervisor, index: int) -> Waits:
+        """Packets come to its sockets once it is ready. Raises OSError where there are no sockets for it."""
+        setup = self._setup
+        setup.ntp_sockets.fill(index + 1)
+        slot = self._workers[index] = self._make_worker(index)
+        supervisor.start_slot(slot)
+        deadline = time.monotonic() + START_S
+        # one that does not come up is started again on its sockets, as any worker is
+        yield lambda: _is_ready(slot) or time.monotonic() > deadline
+        setup.workers = index + 1
+        setup.ntp_sockets.steer_to(index + 1)
+
+    def _end_worker(self, supervisor: Supervisor, index: int) -> Waits:
+        """It is sent nothing more, answers what it has, and ends; then its sockets are closed."""
+        setup = self._setup
+        setup.ntp_sockets.steer_to(index)
+        setup.workers = index
+        deadline = time.monotonic() + DRAIN_S
+        empty_looks = 0
+
+        def looked_often() -> bool:
+            nonlocal empty_looks
+            empty_looks = 0 if setup.ntp_sockets.has_waiting(index) else empty_looks + 1
+            return empty_looks > DRAINED_LOOKS or time.monotonic() > deadline
+
+        yield looked_often
+        slot = self._workers.pop(index)
+        supervisor.end_slot(slot)
+        yield lambda: slot not in supervisor.slots
+        setup.ntp_sockets.drop_last()
+
+    def _replace_ke(self, supervisor: Supervisor) -> Waits:
+        """Key exchange by new processes: they have the new options and certificates, and accept before the old ones
+        stop accepting; sessions that have begun are brought to their end."""
+        slots = [slot for slot in supervisor.slots if slot.drain_s is not None]
+        if not slots or self._setup.nts is None:
+            return
+        self._setup.nts.follow(self._setup.config)
+        # those that an earlier reload has replaced may still have sessions
+        yield lambda: not supervisor.is_replacing
+        supervisor.replace(slots)
+
+
+def _control(supervisor: Supervisor) -> Slot:
+    return next(slot for slot in supervisor.slots if slot.is_control)
+
+
+def _is_ready(slot: Slot) -> bool:
+    return slot.child is not None and slot.child.ready
