@@ -56,9 +56,10 @@ rpm:
 test-rpm: build
 	$(PY) -m pytest tests/system/test_rpm.py
 
-# Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 15 minutes.
+# Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 20 minutes.
 bench: build
 	$(PY) -m tests.bench.core
+	$(PY) -m tests.bench.control
 	$(PY) -m tests.bench
 	$(PY) -m tests.bench.keyexchange
 
@@ -77,13 +78,13 @@ SOAK_RATE ?= 40000
 soak: build
 	$(PY) -m tests.soak --duration $(SOAK_S) --rate $(SOAK_RATE)
 
-# The whole simulator: every scenario and the accuracy table with all their seeds, on two processes.
+# The whole simulator: every scenario and the accuracy table with all their seeds. About 10 minutes on two cores.
 sim: build
 	$(PY) -m tests.sim.run
 
 # Measure the accuracy table and write it down.
 accuracy: build
-	$(PY) -m tests.sim.report docs/accuracy.md
+	$(PY) -m tests.sim.run --only 'accuracy:*' --report docs/accuracy.md
 
 clean:
 	test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
