@@ -159,8 +159,8 @@ class Result:
 
 
 def run_row(row: Row, seed: int) -> Result:
-    """Simulate a row with a seed."""
-    world = World(seed)
+    """Simulate a row with a seed; rows are independent of each other."""
+    world = World(seed, name=f"row {row.number}")
     network = Network(world, Path(row.base_s, row.jitter_s))
     server = ReferenceServer(world, network, IPv4Address("10.0.0.1"))
     node = Node(

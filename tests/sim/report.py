@@ -1,14 +1,11 @@
-"""Write docs/accuracy.md from fresh runs of the accuracy table: `python -m tests.sim.report FILE`."""
+"""docs/accuracy.md: the accuracy table as it was measured, and what is to be known of it."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 
-from tests.sim.accuracy import MEDIAN_RATIO, ROWS, Verdict, judge
-from tests.sim.run import JOBS, accuracy_seeds, run_accuracy
+from tests.sim.accuracy import MEDIAN_RATIO, Verdict
 
 INTRODUCTION = f"""\
 # Accuracy
@@ -74,20 +71,9 @@ def page(verdicts: Sequence[Verdict]) -> str:
     return text
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command."""
-    if len(arguments) != 1:
-        print(__doc__, file=sys.stderr)
-        return 2
-    tasks = [(row.number, seed) for row in ROWS for seed in range(accuracy_seeds(row.number))]
-    with ProcessPoolExecutor(JOBS) as pool:
-        results = list(pool.map(run_accuracy, *zip(*tasks, strict=True)))
-    temporary = arguments[0] + ".tmp"
+def write_page(path: str, verdicts: Sequence[Verdict]) -> None:
+    """Replace the page."""
+    temporary = path + ".tmp"
     with open(temporary, "w", encoding="utf-8") as file:
-        file.write(page(judge(results)))
-    os.rename(temporary, arguments[0])
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        file.write(page(verdicts))
+    os.rename(temporary, path)

@@ -21,8 +21,10 @@ EPOCH_S = 1_700_000_000
 class World:
     """The queue of events in true time."""
 
-    def __init__(self, seed: int, *, epoch_s: int = EPOCH_S) -> None:
+    def __init__(self, seed: int, *, name: str = "", epoch_s: int = EPOCH_S) -> None:
+        """Worlds of different names have nothing random in common, with the same seed too."""
         self.seed = seed
+        self.name = name
         self.epoch_ns = epoch_s * NS_PER_S
         self.now_ns = 0
         self.events = 0
@@ -32,7 +34,7 @@ class World:
 
     def random(self, purpose: str) -> random.Random:
         """The stream of random numbers for one purpose."""
-        return random.Random(f"{self.seed}/{purpose}")
+        return random.Random(f"{self.name}/{self.seed}/{purpose}" if self.name else f"{self.seed}/{purpose}")
 
     def at(self, time_ns: int, action: Callable[[], None]) -> None:
         """Do something at a true time (now, if that has passed)."""
