@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-slow lint man rpm test-rpm bench bench-quick bench-reports soak sim accuracy clean
+.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-quick bench-reports soak sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -39,6 +39,10 @@ test: build $(PEERS)
 	# The system tests fork daemons from their own process: one that no other test has left descriptors in.
 	$(PY) -m pytest -m "not slow" tests/system
 	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/fuzz
+
+# Every daemon of the tests closed in: TEST_FILTER_LEVEL=1 make test-filter for the stricter lists. About five minutes.
+test-filter: build
+	TEST_FILTER_LEVEL=$${TEST_FILTER_LEVEL:-2} $(PY) -m pytest -m "not slow" tests/system tests/interop
 
 # What takes longer: millions of nonces, thousands of connections.
 test-slow: build

@@ -27,12 +27,13 @@ from ntpd_fast.config.model import (
     Config,
     DriftFile,
     HwTimestampOptions,
+    KernelClockOptions,
     LocalOptions,
     RatelimitOptions,
     RefclockConfig,
     SourceOptions,
 )
-from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, Local, Ratelimit, Refclock
+from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, KernelClockKind, Local, Ratelimit, Refclock
 from ntpd_fast.config.options import Flag as FlagOption
 from ntpd_fast.config.options import Option, OptionTable
 from ntpd_fast.config.sources import Source
@@ -186,6 +187,7 @@ def option_defaults(row: Directive) -> Any:
         Source: SourceOptions,
         Refclock: lambda: RefclockConfig("", ""),
         Local: LocalOptions,
+        KernelClockKind: KernelClockOptions,
         HwTimestamp: lambda: HwTimestampOptions(""),
         DriftFileKind: lambda: DriftFile(""),
     }

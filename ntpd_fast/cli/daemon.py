@@ -192,7 +192,7 @@ def _run_options(identity: Identity, options: Options, config: Config) -> RunOpt
         command_socket=identity.command_socket,
         single_process=options.single_process,
         mode=_MODES[options.mode],
-        control_clock=options.control_clock,
+        control_clock=options.control_clock and config.kernelclock is None,
         restarted=options.restarted,
         reload_dumps=options.reload_dumps,
         set_from_rtc=options.set_from_rtc,

@@ -87,6 +87,8 @@ class Reference:
         self.mode = mode
 
         self._synchronised = False
+        self._mirrors = False
+        """Whether others keep the clock (`mirror`)."""
         self._stratum = STRATUM_UNSYNCHRONISED
         self._refid = 0
         self._address: IPv4Address | IPv6Address | None = None
@@ -227,7 +229,9 @@ class Reference:
         self._leap.reconfigure(self._options.leapsecmode, leap_db)
 
     def update(self, update: ReferenceUpdate) -> None:
-        """Correct the clock by an estimate and take over what is served with it."""
+        """Correct the clock by an estimate and take over what is served with it; not while it is kept by others."""
+        if self._mirrors:
+            return
         if self.mode is not ReferenceMode.NORMAL:
             self._update_once(update.tracking)
             return
@@ -285,6 +289,27 @@ class Reference:
         self._set_kernel_status()
         self._publish()
         self._track(now_ns, 0.0, self._clock.correction_s(), 0, max_error_s)
+
+    def mirror(
+        self, *, stratum: int, refid: int, ref_time_ns: int, dispersion_s: float, rate: float, leap: Leap
+    ) -> None:
+        """Serve a clock that is kept by others: nothing is corrected.
+
+        `dispersion_s` is that at the cooked time `ref_time_ns`, and grows by `rate` (s/s).
+        """
+        self._mirrors = True
+        self._synchronised = True
+        self._stratum = stratum
+        self._refid = refid
+        self._address = None
+        self._ref_time_ns = ref_time_ns
+        self._root_delay_s = 0.0
+        self._root_dispersion_s = dispersion_s
+        self._skew = max(rate - self._clock.max_clock_error, SKEW_MIN)
+        self._residual = 0.0
+        self._leap.update(leap)
+        self._try_to_activate()
+        self._publish()
 
     def fail_special_mode(self) -> None:
         """No source can give a measurement any more: a special mode ends without one."""

@@ -31,7 +31,7 @@ from ntpd_fast.config.kinds import (
     Word,
 )
 from ntpd_fast.config.model import AuthSelectMode, LeapSecMode, OpenCommand, SourceKind, TrustedCerts
-from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, Local, Ratelimit, Refclock
+from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, KernelClockKind, Local, Ratelimit, Refclock
 from ntpd_fast.config.options import OTHER_RATELIMIT_OPTIONS, RATELIMIT_OPTIONS, OptionTable
 from ntpd_fast.config.positional import (
     BroadcastKind,
@@ -325,6 +325,9 @@ _OWN = (
               "Remember IPv6 clients by this many leading bits of their address, 128 by the whole of it.", ours=True),
     Directive("cmdgroup", Word("GROUP"), ("cmdgroup",), RESTART, "0.1",
               "Give this group a Unix socket of its own, for reports and no changes.", ours=True),
+    Directive("kernelclock", KernelClockKind(), ("kernelclock",), RESTART, "0.1",
+              "Serve the system clock as others keep it: synchronised or not, and as good as the kernel says.",
+              ours=True),
     Directive("ntssharedkey", Word("FILE"), ("ntssharedkey",), IN_PLACE, "0.1",
               "Derive the keys for NTS cookies from the secret in this file, as all servers behind one name do.",
               ours=True),

@@ -299,6 +299,16 @@ class LocalOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelClockOptions:
+    """The `kernelclock` directive: serving the system clock as others keep it. Ours."""
+
+    stratum: int = 10
+    """What is served while the kernel says that the clock is synchronised, 1..15."""
+    refid: bytes = b"KERN"
+    """Four bytes, zero padded."""
+
+
+@dataclass(frozen=True, slots=True)
 class RatelimitOptions:
     """One of ratelimit, ntsratelimit and cmdratelimit; their defaults differ in `interval`."""
 
@@ -624,6 +634,8 @@ class Config:
     """Worker processes, 0..256; 0: answers come from the control process; None: chosen at start."""
     cmdgroup: str | None = None
     """Group that gets a Unix socket for reports; None: no such socket."""
+    kernelclock: KernelClockOptions | None = None
+    """The clock is kept by others, and served as the kernel says it is. None: it is kept by us, or by nobody."""
     ntssharedkey: str | None = None
     """File with the secret that servers behind one name derive their cookie keys from; None: keys of our own."""
 

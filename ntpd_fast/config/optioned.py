@@ -12,6 +12,7 @@ from ntpd_fast.config.model import DriftFile, HwTimestampOptions, RatelimitOptio
 from ntpd_fast.config.options import (
     DRIFTFILE_OPTIONS,
     HWTIMESTAMP_OPTIONS,
+    KERNELCLOCK_OPTIONS,
     LOCAL_OPTIONS,
     REFCLOCK_OPTIONS,
     BadValue,
@@ -19,6 +20,7 @@ from ntpd_fast.config.options import (
     UnknownOption,
     limit_burst_as_chrony,
     read_hwtimestamp_options,
+    read_kernelclock_options,
     read_local_options,
     read_options,
     read_ratelimit_options,
@@ -74,6 +76,18 @@ class Local:
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
         with _told_apart(line):
             draft.values[fields[0]] = read_local_options(Scanner(line.words[1:]), draft.unusable(line))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelClockKind:
+    """Options; the last line counts with all of its options."""
+
+    syntax: ClassVar[str] = "[OPTION]..."
+    options: ClassVar[OptionTable] = KERNELCLOCK_OPTIONS
+
+    def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
+        with _told_apart(line):
+            draft.values[fields[0]] = read_kernelclock_options(Scanner(line.words[1:]), draft.unusable(line))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ntpd_fast._record import Field, dataclass, replace
 from ntpd_fast.config.model import (
     ExtField,
     HwTimestampOptions,
+    KernelClockOptions,
     LocalOptions,
     RatelimitOptions,
     RefclockConfig,
@@ -273,6 +274,11 @@ LOCAL_OPTIONS = _table(
     Option("waitunsynced", Real("SECONDS"), "waitunsynced_s", "Wait this long without ever a source."),
 )
 
+KERNELCLOCK_OPTIONS = _table(
+    Option("stratum", Int(1, 15), "stratum", "Stratum served: one more than that of what the clock is kept by."),
+    Option("refid", Refid(), "refid", "Reference ID served, up to four characters."),
+)
+
 _BUCKET = (
     Option("interval", _SMALL, "interval", "Average interval between answers, as a power of two seconds."),
     Option("burst", Int(-32, 255), "burst", "Requests in a row that are answered before the limit applies."),
@@ -359,6 +365,11 @@ def read_local_options(scanner: Scanner, unusable: Callable[[str], None]) -> Loc
     options, _ = read_options(LOCAL_OPTIONS, scanner, LocalOptions(waitunsynced_s=-1.0), unusable)
     if options.waitunsynced_s < 0.0:
         return replace(options, waitunsynced_s=300.0 if options.orphan else 0.0)
+    return options
+
+
+def read_kernelclock_options(scanner: Scanner, unusable: Callable[[str], None]) -> KernelClockOptions:
+    options, _ = read_options(KERNELCLOCK_OPTIONS, scanner, KernelClockOptions(), unusable)
     return options
 
 

@@ -55,6 +55,8 @@ def check_start(
         raise _error(config, "ntssharedkey directive cannot be used with ntsrotate 0", "ntssharedkey")
     if config.rtcfile is not None and config.rtcsync:
         raise _error(config, "rtcfile directive cannot be used with rtcsync", "rtcfile")
+    if config.kernelclock is not None and (config.sources or config.sourcedirs or config.refclocks):
+        raise _error(config, "kernelclock directive cannot be used with sources", "kernelclock")
     for clock in config.refclocks:
         _check_refclock(config, clock)
     for rule in config.access + config.cmd_access:

@@ -29,7 +29,7 @@ _NAMES = {
         acquisitionport allow authselectmode bindacqaddress bindacqdevice bindaddress bindcmdaddress
         bindcmddevice binddevice broadcast clientloglimit clientlogprefix6 clockprecision cmdallow cmddeny
         cmdgroup cmdport cmdratelimit combinelimit corrtimeratio deny driftfile dscp dumpdir fallbackdrift
-        initstepslew keyfile leapseclist leapsecmode leapsectz local lock_all log logbanner logchange logdir
+        initstepslew kernelclock keyfile leapseclist leapsecmode leapsectz local lock_all log logbanner logchange logdir
         mailonchange makestep manual maxchange maxclockerror maxdistance maxdrift maxjitter maxntsconnections
         maxsamples maxslewrate maxstratum maxupdateskew minsamples minsources minstratum nocerttimecheck
         noclientlog nosystemcert ntpsigndsocket ntsaeads ntscachedir ntsdumpdir ntsntpserver ntsport

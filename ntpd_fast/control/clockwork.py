@@ -21,6 +21,7 @@ from ntpd_fast.clock.driftfile import DriftFile
 from ntpd_fast.clock.driver import ClockDriver
 from ntpd_fast.clock.drivers.linux import LinuxDriver
 from ntpd_fast.clock.drivers.null import NullDriver
+from ntpd_fast.clock.kernelclock import KernelClock
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.precision import measure_precision_s
@@ -115,6 +116,10 @@ class Clockwork:
             mode=options.mode,
             resume=options.resume,
         )
+        self._kernel: KernelClock | None = None
+        if config.kernelclock is not None:
+            self._kernel = KernelClock(self.clock, self.reference, config.kernelclock, log)
+            self._kernel.start()
         self.poller = Poller(loop, self.clock, PollerOptions.from_config(config), log)
         self.sources = Sources(
             self.clock,
@@ -154,6 +159,8 @@ class Clockwork:
         """Stop asking, leave the clock at its base frequency and keep what the next start needs."""
         self.sources.close()
         self.poller.close()
+        if self._kernel is not None:
+            self._kernel.close()
         self.reference.close()
         if self.tempcomp is not None:
             self.tempcomp.close()

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from ntpd_fast.clock.kernelclock import read_state
 from tests.netns import in_network_namespace, ip
 from tests.processes import PATIENCE_S, children_of, is_running, status_of, wait_until
 from tests.system.harness import PROGRAM, ask, open_to_others
@@ -449,3 +450,31 @@ def test_service_begins_when_the_first_address_is_allowed(make_daemon):
     assert daemon.chronyc("allow") == "200 OK\n"
     assert stratum(daemon.ask("::1")) == 7
     assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clock_kept_by_others_is_served_as_the_kernel_says(make_daemon, workers):
+    """Against the kernel of this machine, whatever it says of its clock; nothing is changed."""
+    before = read_state()
+    daemon = make_daemon("kernelclock stratum 4 refid TEST", "allow", f"workers {workers}").start()
+    assert "Disabled control of system clock" in daemon.log_texts()
+    answer = daemon.ask()
+    assert answer is not None
+    if before.synchronised:
+        assert (stratum(answer), answer[12:16]) == (4, b"TEST")
+        assert "System clock is kept right by others" in daemon.log_texts()
+        dispersion_s = int.from_bytes(answer[8:12], "big") / 65536
+        assert abs(dispersion_s - before.max_error_s) < 0.1
+    else:
+        assert (stratum(answer), answer[0] >> 6) == (0, 3)
+        assert "System clock is not synchronised" in daemon.log_texts()
+    assert read_state().synchronised == before.synchronised
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("line", ["server 127.0.0.1", "refclock SHM 0"])
+def test_clock_kept_by_others_needs_no_sources(make_daemon, line):
+    daemon = make_daemon("kernelclock", line)
+    done = daemon.run()
+    assert done.returncode == 1
+    assert done.texts[-1] == "Fatal error : kernelclock directive cannot be used with sources"
