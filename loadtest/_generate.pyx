@@ -111,6 +111,7 @@ cdef enum:
     SLICE_NS = 20000000         # how long the loop may go without looking at signals
     NAP_NS = 200000             # longest sleep while answers are outstanding
     IDLE_NAP_NS = 5000000
+    LOOK_NS = 20000             # how often a loop that does not sleep looks for answers
     NTP_UNIX_OFFSET = 2208988800
     ORDER_SLACK = 4296          # 1 µs in NTP64 units: timestamps carry random bits below the precision
     TX_AFTER_RX_NS = 1000000    # an interleaved TX stamp may lie so much after our own RX stamp
@@ -659,7 +660,7 @@ ctypedef struct plan:
 
 cdef int run_slice(generator *g, plan *w) noexcept nogil:
     """Go on for SLICE_NS. 1: go on; 0: everything sent and nothing outstanding; -1: errno in `error`."""
-    cdef int64_t now = clock_ns(CLOCK_MONOTONIC), end = now + SLICE_NS, rest
+    cdef int64_t now = clock_ns(CLOCK_MONOTONIC), end = now + SLICE_NS, look = now, rest
     cdef uint32_t count, done
     cdef int got
     cdef bint sending
@@ -687,6 +688,10 @@ cdef int run_slice(generator *g, plan *w) noexcept nogil:
                 return -1
             w.sent_ns = clock_ns(CLOCK_MONOTONIC)
             count -= done
+        now = clock_ns(CLOCK_MONOTONIC)
+        if now < look:
+            continue        # asking the socket all the time would slow down who puts the answers there: the server
+        look = now if w.sleep else now + LOOK_NS
         got = receive_all(g)
         if got < 0:
             return -1

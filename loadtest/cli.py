@@ -94,6 +94,9 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="priority of servers and generator: below 0 keeps strangers off their cores (root only)",
     )
+    versus.add_argument(
+        "--realtime", action="store_true", help="run servers and generator under SCHED_FIFO (root only)"
+    )
     versus.add_argument("--host-network", action="store_true", help="use the machine's own loopback device")
     versus.add_argument("--json", metavar="FILE", type=Path)
     return top
@@ -188,17 +191,19 @@ def compare_all(
     *,
     private: bool,
     nice: int = 0,
+    realtime: bool = False,
 ) -> list[report.ScenarioReport]:
     """Run scenarios one after the other and print each table as it is done.
 
-    rounds: instead of the scenarios' own. private: in a network namespace. nice: priority, which servers inherit.
+    rounds: instead of the scenarios' own. private: in a network namespace. nice, realtime: priority,
+    which servers inherit.
     """
     if private:
         network.private_network()
     cores = Cores.available()
     names = [kind.name for kind in kinds]
     reports = []
-    with cpu.priority(nice):
+    with cpu.priority(nice), cpu.realtime(realtime):
         for scenario in scenarios:
             done = compare(scenario, kinds, rounds or scenario.rounds, cores, private=private, progress=progress)
             progress("")
@@ -223,7 +228,9 @@ def compare_command(options: argparse.Namespace) -> int:
     scenarios = chosen(options.scenarios or (QUICK if options.quick else ()))
     rounds = options.rounds or (1 if options.quick else None)
     kinds = options.server or [chronyd(), ntpd_fast()]
-    reports = compare_all(scenarios, kinds, rounds, private=not options.host_network, nice=options.nice)
+    reports = compare_all(
+        scenarios, kinds, rounds, private=not options.host_network, nice=options.nice, realtime=options.realtime
+    )
     if options.json:
         names = [kind.name for kind in kinds]
         write_json(options.json, report.as_json(reports, names, WINDOW, {"rounds": rounds}))

@@ -5,8 +5,10 @@ status; the other scenarios go on.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from loadtest import network
 from loadtest.client import client
@@ -43,8 +45,9 @@ class Cores:
         return cls(allowed[0], allowed[-1], frozenset(allowed))
 
 
-def measure_once(kind: Kind, scenario: Scenario, cores: Cores) -> Metrics:
-    """One server started, warmed up, measured and stopped."""
+@contextmanager
+def ready(kind: Kind, scenario: Scenario, cores: Cores) -> Iterator[Bench]:
+    """A server started and warmed up."""
     if scenario.workers > 1:
         lines = tuple(line for line in kind.lines if not line.startswith("workers "))
         if lines != kind.lines:
@@ -57,10 +60,46 @@ def measure_once(kind: Kind, scenario: Scenario, cores: Cores) -> Metrics:
             if load.clients <= WARM_UP_CLIENTS_MAX:
                 at_least = WARM_UP_PASSES * load.clients / scenario.rate
                 bench.check(sender.run(max(WARM_UP_S, at_least), rate=scenario.rate))
-            metrics: Metrics = {}
-            for measure in scenario.measures:
-                metrics.update(measure(bench))
-            return metrics
+            yield bench
+
+
+def measure_once(bench: Bench) -> Metrics:
+    """Everything the scenario measures, once."""
+    metrics: Metrics = {}
+    for measure in bench.scenario.measures:
+        metrics.update(measure(bench))
+    return metrics
+
+
+def one_round(report: ScenarioReport, scenario: Scenario, kinds: Sequence[Kind], cores: Cores, number: int) -> None:
+    """Start those servers that had no problem so far, let them take turns, stop them."""
+    benches: dict[str, Bench] = {}
+    stacks: dict[str, ExitStack] = {}
+
+    def attempt(name: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (ServerError, MeasurementError, KeyExchangeError, OSError) as error:
+            report.problems.setdefault(name, f"{type(error).__name__}: {error}")
+
+    def start(kind: Kind) -> None:
+        stacks[kind.name] = ExitStack()
+        benches[kind.name] = stacks[kind.name].enter_context(ready(kind, scenario, cores))
+
+    def measured(name: str) -> None:
+        report.rounds.setdefault(name, []).append(measure_once(benches[name]))
+
+    try:
+        for kind in kinds:
+            if kind.name not in report.problems:
+                attempt(kind.name, partial(start, kind))
+        for turn in range(scenario.turns):
+            for name in list(benches) if (number + turn) % 2 == 0 else list(reversed(benches)):
+                if name not in report.problems:
+                    attempt(name, partial(measured, name))
+    finally:
+        for name, stack in stacks.items():
+            attempt(name, stack.close)
 
 
 def compare(
@@ -72,7 +111,8 @@ def compare(
     private: bool,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ScenarioReport:
-    """All rounds of one scenario. The order of the servers alternates from round to round.
+    """All rounds of one scenario. In a round all servers run, started afresh, and take `turns` turns at being measured,
+    short ones, so that what changes slowly on the machine meets all of them. Their order alternates.
 
     private: this process has a network namespace of its own (`network.private_network`).
     """
@@ -83,18 +123,11 @@ def compare(
     if private:
         network.steer_receive_processing(cores.server if scenario.receive_on_server else None)
     os.sched_setaffinity(0, {cores.generator})
+
     try:
         for number in range(rounds):
-            for kind in kinds if number % 2 == 0 else reversed(kinds):
-                if kind.name in report.problems:
-                    continue
-                progress(f"{scenario.key}: round {number + 1} of {rounds}, {kind.name}")
-                try:
-                    metrics = measure_once(kind, scenario, cores)
-                except (ServerError, MeasurementError, KeyExchangeError, OSError) as error:
-                    report.problems[kind.name] = f"{type(error).__name__}: {error}"
-                else:
-                    report.rounds.setdefault(kind.name, []).append(metrics)
+            progress(f"{scenario.key}: round {number + 1} of {rounds}")
+            one_round(report, scenario, kinds, cores, number)
     finally:
         os.sched_setaffinity(0, cores.all)
     return report

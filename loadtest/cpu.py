@@ -60,6 +60,32 @@ def priority(nice: int, autogroup: Path = Path("/proc/self/autogroup")) -> Itera
         os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
+@contextmanager
+def realtime(wanted: bool) -> Iterator[None]:
+    """If wanted run under SCHED_FIFO, and what is started meanwhile too; PermissionError without the right to.
+
+    Nothing else of the machine then runs on these cores while server and generator are at work, but for the share the
+    kernel keeps back (sched_rt_runtime_us), so single runs have to stay below a second where losses count.
+    """
+    if not wanted:
+        yield
+        return
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def may_realtime() -> bool:
+    """Whether `realtime` is permitted."""
+    try:
+        with realtime(True):
+            return True
+    except PermissionError:
+        return False
+
+
 def process_tree(pid: int) -> list[int]:
     """The process and all its descendants; empty when there is none."""
     found = []

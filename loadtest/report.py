@@ -26,6 +26,7 @@ METRICS = {
     "tx_error_p50_ns": ("TX timestamp error ns, p50", ",.0f"),
     "tx_error_p99_ns": ("TX timestamp error ns, p99", ",.0f"),
     "interleaved_share": ("interleaved of those due", ".4f"),
+    "answered_share": ("answered", ".3f"),
     "handshake_us": ("CPU µs/NTS-KE handshake", ".0f"),
     "memory_mib": ("memory MiB", ".1f"),
     "shared_mib": ("shared memory MiB", ".1f"),
@@ -34,8 +35,9 @@ METRICS = {
 }
 
 METHOD = """\
-How it was measured: servers take turns on the same core, started afresh each round; figures are medians over
-the rounds, the ratio is the median of the rounds' ratios (second server / first). CPU time is what the
+How it was measured: servers run side by side on the same core, started afresh each round, and take short turns at
+being measured; figures are medians over all turns (lowest–highest), the ratio is the median of the turns' ratios
+(second server / first; lower–upper quartile). CPU time is what the
 scheduler charged all threads of the server (/proc schedstat, ns), from idle to idle around a run, divided by
 the answers of that run. Arrivals are random (Poisson) where a rate is offered, and {window} outstanding where
 the server is kept busy. TX timestamp error is the distance between the server's transmit timestamp and the
@@ -66,6 +68,15 @@ class ScenarioReport:
         pairs = zip(self.values(server, metric), self.values(baseline, metric), strict=False)
         ratios = [ours / theirs for ours, theirs in pairs if theirs]
         return statistics.median(ratios) if ratios else None
+
+    def quartiles(self, metric: str, server: str, baseline: str) -> tuple[float, float] | None:
+        """Lower and upper quartile of the turns' ratios; None with fewer than three."""
+        pairs = zip(self.values(server, metric), self.values(baseline, metric), strict=False)
+        ratios = [ours / theirs for ours, theirs in pairs if theirs]
+        if len(ratios) < 3:
+            return None
+        lower, _, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+        return lower, upper
 
     def metrics(self) -> list[str]:
         """Names of all metrics, in the order of METRICS."""
@@ -108,7 +119,11 @@ def table(report: ScenarioReport, servers: Sequence[str]) -> str:
             spread = f" ({min(values):{form}}–{max(values):{form}})" if len(values) > 1 else ""
             cells.append(f"{format(middle, form) + spread:>30}")
         ratio = report.ratio(metric, columns[-1], columns[0]) if len(columns) > 1 else None
-        lines.append(f"  {label:<36}" + "".join(cells) + (f"{ratio:10.3f}" if ratio is not None else ""))
+        quartiles = report.quartiles(metric, columns[-1], columns[0]) if len(columns) > 1 else None
+        shown = "" if ratio is None else f"{ratio:10.3f}"
+        if quartiles is not None:
+            shown += f" ({quartiles[0]:.3f}–{quartiles[1]:.3f})"
+        lines.append(f"  {label:<36}" + "".join(cells) + shown)
     return "\n".join(lines)
 
 

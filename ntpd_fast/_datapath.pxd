@@ -37,7 +37,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
     CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
-    CHUNK_FROM = 16             # answers in a batch from which on chunks are used; below, each goes alone
+    CHUNK_FROM = 32             # answers in a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     STAMPS_A_CALL = 16          # transmit stamps that may wait before they are fetched
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
@@ -83,6 +83,9 @@ ctypedef struct worker_state:
     uint32_t log_base           # number of this shard's first record among those of all workers
     int channel                 # to control, -1: none
     int64_t stale_ns            # oldest request that is still answered
+    bint kernel_rx              # the last batch had receive stamps of the kernel
+    int64_t last_turn_ns        # monotonic time of the last turn that received something
+    double gap_ns               # running mean of the time between two requests
     bint interrupted            # a signal came while a receive call waited
     bint bad_table              # a current table failed its check: the one before it, or none, is in use
     nts_request nts[64]
@@ -113,8 +116,8 @@ ctypedef struct send_model:
     double first                # until the first of a call with several leaves
     double unit                 # of such a call, a message: as the last calls were
     double tilt                 # each later one leaves `unit * tilt` after the one before
-    double plain                # of a call with a lone message
-    double asked                # and with one that asks for its stamp
+    double plain[2]             # of a call with a lone message, first or later
+    double asked[2]             # and with one that asks for its stamp
     uint32_t calls              # since the kernel was last asked for a stamp to learn from
 
 # One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
@@ -132,7 +135,7 @@ ctypedef struct socket_state:
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
     uint32_t next_id            # of the next message that asks for its transmit stamp
-    uint32_t kernel_drops       # SO_RXQ_OVFL of the last datagram that had one
+    uint32_t kernel_drops       # as last asked for
     send_model model
     pending_stamp pending[4096]
     mmsghdr rx[64]

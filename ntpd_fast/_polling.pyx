@@ -2,7 +2,7 @@
 
 Usually the process waits in poll(2) and serves what is readable. While requests come to one socket only, and fast, it
 waits in that socket's receive call instead, which spares a system call a wake-up, and looks after the others every
-CHECK_NS. Poll rather than epoll, because an epoll set is told about every transmit stamp at the moment the message
+CHECK_NS. Where requests are dense it pauses a moment after a batch, so that one wake-up serves several. Poll rather than epoll, because an epoll set is told about every transmit stamp at the moment the message
 leaves, between the kernel's stamp and the wire.
 """
 
@@ -35,8 +35,34 @@ cdef enum:
     WAIT_MAX_MS = 60000
 
 cdef int64_t HOLD_SLEEP_NS = 50000              # pause while the clock is being stepped
+# Gathering: with requests closer than GATHER_GAP_NS, wait for about GATHER of them, at most GATHER_MAX_NS. To wake up is
+# the dearest part of an answer. Their receive stamps are the kernel's, so only the answer comes later, and its stamp
+# says so.
+cdef double GATHER_GAP_NS = 50000.0
+cdef double GATHER = 8.0
+cdef double GATHER_MAX_NS = 50000.0
+cdef int GATHERED = 32                          # a batch with so many needs no waiting
+cdef double GAP_WEIGHT = 0.125
 cdef int64_t HOT_GAP_NS = 500000                # mean time between these turns at most
 cdef int64_t CHECK_NS = 500000                  # how long the other descriptors may wait meanwhile
+
+
+cdef void gather(worker_state *common, int received, int64_t now) noexcept nogil:
+    """After a batch or turn: under load, leave the next requests the time to become one."""
+    cdef double gap
+    cdef timespec pause
+    if received <= 0:
+        return
+    gap = <double>(now - common.last_turn_ns) / received
+    common.last_turn_ns = now
+    if gap > GATHER_GAP_NS:
+        gap = GATHER_GAP_NS
+    common.gap_ns += (gap - common.gap_ns) * GAP_WEIGHT
+    if received < GATHERED and common.kernel_rx and common.gap_ns < GATHER_GAP_NS * 0.9:
+        gap = common.gap_ns * GATHER
+        pause.tv_sec = 0
+        pause.tv_nsec = <long>(GATHER_MAX_NS if gap > GATHER_MAX_NS else gap)
+        nanosleep(&pause, NULL)
 
 
 cdef inline int64_t beat(worker_state *common) noexcept nogil:
@@ -50,9 +76,13 @@ cdef void stay_on(poll_set *set, int hot, worker_state *common, int64_t deadline
     """Serve one socket, waiting in its receive call, until it falls silent or something else has to be done."""
     cdef socket_state *state = set.states[hot]
     cdef int64_t now, next_check = clock_ns(CLOCK_MONOTONIC) + CHECK_NS
-    cdef int index
-    while run_batch(state, True) > 0:
+    cdef int index, received
+    while True:
+        received = run_batch(state, True)
+        if received <= 0:
+            return
         now = beat(common)
+        gather(common, received, now)
         if now >= deadline_ns or common.serve.page.flags & REF_STEPPING:
             return
         if now < next_check:
@@ -71,7 +101,7 @@ cdef int serve_until(poll_set *set, worker_state *common, int64_t deadline_ns, i
     """Serve until a descriptor of Python's is ready (their number; written to `others`), a signal came or the
     deadline passed (0). -1: the descriptors cannot be polled."""
     cdef int64_t now, timeout_ms, since = 0
-    cdef int ready, index, found, busy, last
+    cdef int ready, index, found, busy, last, received
     cdef timespec pause
     common.interrupted = False
     while True:
@@ -84,6 +114,7 @@ cdef int serve_until(poll_set *set, worker_state *common, int64_t deadline_ns, i
             return 0 if errno == EINTR else -1
         found = 0
         busy = 0
+        received = 0
         last = -1
         for index in range(set.count if ready > 0 else 0):
             if set.fds[index].revents == 0:
@@ -98,7 +129,7 @@ cdef int serve_until(poll_set *set, worker_state *common, int64_t deadline_ns, i
             if set.fds[index].revents & (POLLERR | POLLPRI):
                 read_stamps(set.states[index])
             if set.fds[index].revents & POLLIN:
-                run_turn(set.states[index])
+                received += run_turn(set.states[index])
                 busy += 1
                 last = index
             if set.states[index].stamps_due:
@@ -112,6 +143,7 @@ cdef int serve_until(poll_set *set, worker_state *common, int64_t deadline_ns, i
             pause.tv_nsec = HOLD_SLEEP_NS
             nanosleep(&pause, NULL)
             continue
+        gather(common, received, now)
         if busy != 1 or last != set.hot or now - since > HOT_TURNS * HOT_GAP_NS:
             set.hot = last
             set.streak = 0

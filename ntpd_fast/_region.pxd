@@ -139,7 +139,7 @@ cdef enum:
     COUNT_TXTS_UNMATCHED = 48           # stamps that fit no saved answer
     COUNT_TXTS_REJECTED = 49            # stamps outside the accepted range
     COUNT_SIGND_FULL = 50
-    COUNT_KERNEL_DROPS = 51             # SO_RXQ_OVFL: datagrams the receive buffer had no room for
+    COUNT_KERNEL_DROPS = 51             # datagrams the receive buffer had no room for
     COUNT_ERRQ_OTHER = 52               # error queue entries that were no timestamp
     COUNTERS = 64
 

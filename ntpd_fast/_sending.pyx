@@ -60,8 +60,8 @@ cdef void model_start(send_model *model) noexcept nogil:
     model.first = 1500.0
     model.unit = 1500.0
     model.tilt = 1.0
-    model.plain = 3000.0
-    model.asked = 3000.0
+    model.plain[0] = model.plain[1] = 3000.0
+    model.asked[0] = model.asked[1] = 3400.0
 
 
 cdef bint refresh_page(worker_state *common) noexcept nogil:
@@ -184,12 +184,10 @@ cdef void learn_call(socket_state *state, bint first, int count, int64_t start, 
     if count == 1:
         if state.tx_mode == TX_NONE:
             learn(&model.lone[not first], took * LEAVES_AFTER)
-        elif not first:
-            pass
         elif model.calls == 0:
-            learn(&model.asked, took)
+            learn(&model.asked[not first], took)
         else:
-            learn(&model.plain, took)
+            learn(&model.plain[not first], took)
         return
     unit = took / count - model.unit
     limit = model.unit * UNIT_STEP

@@ -82,9 +82,11 @@ cdef void learn_departure(send_model *model, uint32_t place, double measured) no
     before the stamp is taken.
     """
     cdef double error, ahead
-    measured -= (model.asked - model.plain) * ASKING_BEFORE
+    cdef int later = place & PLACE_LATER if place & PLACE_LONE else 1
+    if model.asked[later] > model.plain[later]:
+        measured -= (model.asked[later] - model.plain[later]) * ASKING_BEFORE
     if place & PLACE_LONE:
-        learn(&model.lone[place & PLACE_LATER], measured)
+        learn(&model.lone[later], measured)
         return
     ahead = model.unit * place
     error = measured - model.first - ahead * model.tilt

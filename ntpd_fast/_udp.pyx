@@ -45,6 +45,10 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int CLOCK_REALTIME
 
+cdef extern from "<sys/prctl.h>" nogil:
+    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+    int PR_SET_TIMERSLACK
+
 cdef extern from "<sys/time.h>" nogil:
     struct timeval:
         long tv_sec
@@ -62,6 +66,7 @@ cdef extern from "<sys/socket.h>" nogil:
         pass
     ssize_t sendto(int fd, const void *data, size_t size, int flags, const sockaddr *address, socklen_t length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *size)
     int MSG_DONTWAIT, MSG_TRUNC, MSG_WAITFORONE, SOL_SOCKET, SO_RCVTIMEO, AF_INET, AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
@@ -72,8 +77,10 @@ cdef enum:
     SO_TIMESTAMP = 29
     SO_TIMESTAMPNS = 35
     SO_TIMESTAMPING = 37
-    SO_RXQ_OVFL = 40
     SO_SELECT_ERR_QUEUE = 45
+    SO_MEMINFO = 55
+    MEMINFO_DROPS = 8           # index of the count of datagrams that found no room
+    MEMINFO_FIELDS = 9
     PKTINFO4_SIZE = 12          # ifindex, local address, header destination
     PKTINFO6_SIZE = 20          # address, ifindex
     NAME4_SIZE = 16
@@ -149,7 +156,6 @@ cdef int64_t read_control(socket_state *state, int index, channel_message *route
     cdef cmsghdr *out
     cdef timespec stamp
     cdef int64_t raw_ns = 0
-    cdef uint32_t dropped
     cdef uint8_t *data
     state.info_length[index] = 0
     while item != NULL:
@@ -162,10 +168,6 @@ cdef int64_t read_control(socket_state *state, int index, channel_message *route
             elif item.cmsg_type == SO_TIMESTAMP and item.cmsg_len >= CMSG_LEN(sizeof(timespec)):
                 memcpy(&stamp, CMSG_DATA(item), sizeof(timespec))       # a timeval has the same layout, in µs
                 raw_ns = <int64_t>stamp.tv_sec * NS_PER_S + stamp.tv_nsec * 1000
-            elif item.cmsg_type == SO_RXQ_OVFL and item.cmsg_len >= CMSG_LEN(4):
-                memcpy(&dropped, CMSG_DATA(item), 4)
-                state.common.worker.counters[COUNT_KERNEL_DROPS] += <uint32_t>(dropped - state.kernel_drops)
-                state.kernel_drops = dropped
         elif item.cmsg_level == IPPROTO_IP and item.cmsg_type == IP_PKTINFO:
             if state.packet_info:
                 # Answer from the local address that was asked, by whatever route: the interface stays open.
@@ -258,6 +260,7 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
     cdef int64_t raw_of[64]
     cdef int index, slot, usable = 0, count = 0
     cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
+    common.kernel_rx = False
     # First pass: who asks, and their records on the way into the cache.
     for index in range(received):
         message = &state.rx[index].msg_hdr
@@ -273,6 +276,7 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
                 counters[OUT_DROP_STALE] += 1
                 continue
             request.rx_source = STAMP_KERNEL
+            common.kernel_rx = True
             request.rx_ns = map_cook(&serve.page, rx_raw)
         else:
             rx_raw = now_raw
@@ -413,6 +417,7 @@ cdef class WorkerCore:
         self.state.serve.rng = &self.state.random
         self.state.serve.min_poll = -19
         self.state.stale_ns = stale_ns
+        self.state.gap_ns = 50000.0
         if not clientlog_attach(&self.state.serve.log, part(worker, worker.region.log_offset), worker.region.log_size):
             raise ValueError("the worker's client log is damaged")
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
@@ -426,11 +431,29 @@ cdef class WorkerCore:
     def __dealloc__(self):
         free(self.state)
 
+    @staticmethod
+    def sharpen_timers():
+        """Have this process's short sleeps end when they should (the kernel adds 50 µs otherwise)."""
+        if prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0) != 0:
+            raise OSError(errno, os.strerror(errno))
+
     def refresh(self):
         """Adopt the current tables now, also without traffic; false when one of them is unusable."""
         self.state.bad_table = False
         refresh_tables(self.state)
         return not self.state.bad_table
+
+
+cdef uint32_t kernel_drops(int fd) noexcept nogil:
+    """Datagrams that found no room in a socket's buffer so far; 0 from a kernel that does not tell.
+
+    Asked for now and then: SO_RXQ_OVFL would have the kernel tell it with every datagram once one was lost.
+    """
+    cdef uint32_t fields[9]
+    cdef socklen_t size = sizeof(fields)
+    if getsockopt(fd, SOL_SOCKET, SO_MEMINFO, fields, &size) != 0 or size < sizeof(fields):
+        return 0
+    return fields[MEMINFO_DROPS]
 
 
 cdef void *part(WorkerRegion worker, uint64_t offset):
@@ -490,8 +513,7 @@ cdef class ServerSocket:
                 sock.setsockopt(IPPROTO_IP, IP_PKTINFO, 0)
             else:
                 sock.setsockopt(IPPROTO_IPV6, socket_module.IPV6_RECVPKTINFO, 0)
-        # Counted where the kernel can; without it a full receive buffer goes unnoticed, nothing else.
-        setsockopt(self.state.fd, SOL_SOCKET, SO_RXQ_OVFL, &one, sizeof(one))
+        self.state.kernel_drops = kernel_drops(self.state.fd)
         if self.state.tx_mode != TX_NONE:
             setsockopt(self.state.fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, &one, sizeof(one))
             restart_ids(self.state)
@@ -520,6 +542,12 @@ cdef class ServerSocket:
             raise OSError(errno, os.strerror(errno))
         os.set_blocking(self.state.fd, True)
         self.state.may_wait = True
+
+    def count_drops(self):
+        """Add what found no room in the receive buffer since the last call to the worker's counters."""
+        cdef uint32_t dropped = kernel_drops(self.state.fd)
+        self.state.common.worker.counters[COUNT_KERNEL_DROPS] += <uint32_t>(dropped - self.state.kernel_drops)
+        self.state.kernel_drops = dropped
 
     @property
     def waited(self):

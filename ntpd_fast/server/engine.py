@@ -88,7 +88,8 @@ class Engine:
         self.region.state = "serving"
 
     def own_sockets(self) -> None:
-        """In a process that is alone in receiving from its sockets: it may wait in their receive calls."""
+        """In a process that does nothing but serve them: it may wait in their receive calls, and pause for some µs."""
+        self.core.sharpen_timers()
         for sock in self.sockets:
             sock.may_wait()
 
@@ -138,6 +139,8 @@ class Engine:
         """Tell that this process lives, and adopt new tables even without traffic."""
         self.region.heartbeat_ns = monotonic_ns
         self.core.refresh()
+        for sock in self.sockets:
+            sock.count_drops()
 
     def stop(self) -> None:
         """Stop serving at the end of the batch; what is queued waits for whoever comes next on the same sockets."""

@@ -42,7 +42,6 @@ _IPV6_FREEBIND: Final = 78
 _PMTUDISC_PROBE: Final = 3
 _SO_RCVBUFFORCE: Final = 33
 _SO_TIMESTAMPING: Final = 37
-_SO_RXQ_OVFL: Final = 40
 # linux/net_tstamp.h
 _TIMESTAMPING_RX_SOFTWARE: Final = 1 << 3
 _TIMESTAMPING_SOFTWARE: Final = 1 << 4
@@ -348,8 +347,6 @@ class _Opener:
             # answers are small: no path MTU discovery, and no IP-ID to be made for each
             ("MTU_DISCOVER", level, _IPV6_MTU_DISCOVER if ipv6 else _IP_MTU_DISCOVER, _PMTUDISC_PROBE),
             ("SO_TIMESTAMPING", socket.SOL_SOCKET, _SO_TIMESTAMPING, stamps),
-            # the number of packets the buffer had no room for comes with the next one
-            ("SO_RXQ_OVFL", socket.SOL_SOCKET, _SO_RXQ_OVFL, 1),
             ("SO_BROADCAST", socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
         ]
         for name, option_level, option, value in rows:

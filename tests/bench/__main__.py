@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest import report
+from loadtest import cpu, report
 from loadtest.cli import chosen, compare_all, write_json
 from loadtest.scenarios import QUICK, WINDOW
 from loadtest.servers import chronyd, ntpd_fast
@@ -36,11 +36,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few scenarios, one round")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--nice", type=int, default=-15 if os.geteuid() == 0 else 0, help="priority of the measurement")
+    parser.add_argument(
+        "--realtime",
+        action=argparse.BooleanOptionalAction,
+        default=cpu.may_realtime(),
+        help="keep all others off the cores (SCHED_FIFO)",
+    )
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     scenarios = chosen(options.scenarios or (QUICK if options.quick else ()))
     rounds = options.rounds or (1 if options.quick else None)
-    reports = compare_all(scenarios, [chronyd(), ntpd_fast()], rounds, private=True, nice=options.nice)
+    reports = compare_all(
+        scenarios, [chronyd(), ntpd_fast()], rounds, private=True, nice=options.nice, realtime=options.realtime
+    )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.json, report.as_json(reports, [BASELINE, OURS], WINDOW, {"rounds": rounds}))
     print()

@@ -40,6 +40,10 @@ class Budget:
         return f"{self.scenario}: {self.metric} {bound}{what}"
 
 
+# Interleaved answers of both servers carry the kernel's own stamp, so the figures are equal but for what moves them
+# from run to run.
+SAME_STAMP = 1.1
+
 BUDGETS = (
     # CPU time of an answer, at a fixed rate and when requests always wait
     Budget("basic", "cpu_us", "ratio", most=0.8),
@@ -62,17 +66,20 @@ BUDGETS = (
     Budget("basic", "tx_error_p99_ns", "ratio", most=1.0),
     Budget("basic-10k/s", "tx_error_mean_ns", "ratio", most=1.0),
     Budget("basic-10k/s", "tx_error_p99_ns", "ratio", most=1.0),
-    Budget("interleaved", "tx_error_mean_ns", "ratio", most=1.0),
-    Budget("interleaved", "tx_error_p99_ns", "ratio", most=1.0),
-    Budget("interleaved-10k/s", "tx_error_mean_ns", "ratio", most=1.0),
-    Budget("interleaved-10k/s", "tx_error_p99_ns", "ratio", most=1.0),
+    Budget("interleaved", "tx_error_mean_ns", "ratio", most=SAME_STAMP),
+    Budget("interleaved", "tx_error_p99_ns", "ratio", most=SAME_STAMP),
+    Budget("interleaved-10k/s", "tx_error_mean_ns", "ratio", most=SAME_STAMP),
+    Budget("interleaved-10k/s", "tx_error_p99_ns", "ratio", most=SAME_STAMP),
     Budget("interleaved", "interleaved_share", "value", least=0.99),
     # rates
     Budget("peak", "peak_per_s", "ratio", least=1.5),
     Budget("peak-interleaved", "peak_per_s", "ratio", least=1.5),
     Budget("peak", "overload_share", "value", least=0.95),
     Budget("peak-16k", "overload_share", "value", least=0.95),
+    # an address that others use too is answered as often as the leak of its rate limit lets through (1 in 4)
+    Budget("spoofed", "answered_share", "value", least=0.2),
     # a million clients
     Budget("million", "shared_mib", "value", most=128),
+    Budget("million", "latency_p99_us", "value", most=1000),
     Budget("million-interleaved", "interleaved_share", "value", least=0.99),
 )

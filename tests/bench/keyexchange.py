@@ -126,7 +126,7 @@ def main() -> int:
     with running(ntpd_fast(), "127.0.0.1", lines, certificate_files()) as server:
         nts.exchange_keys(server.key_exchange)
         pids = process_tree(server.pid)
-        pid = max(pids)     # the key exchange process is forked last
+        pid = max(pids)  # the key exchange process is forked last
         slow = SlowClient(server.key_exchange, hello)
         slow.start()
         rounds = [one_round(server, pid, hello) for _ in range(ROUNDS)]

@@ -176,6 +176,17 @@ def test_a_request_that_waited_too_long_is_dropped_and_counted() -> None:
     server.close()
 
 
+def test_what_found_no_room_in_the_receive_buffer_is_counted(server: Server) -> None:
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    with client() as sock:
+        for _ in range(500):
+            sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+    server.engine.serve(0.02)
+    server.engine.beat(time.monotonic_ns())
+    assert server.counter("kernel_drops") > 400
+    assert server.counter("kernel_drops") + server.shared.outcomes()[0] == 500
+
+
 def test_nothing_is_taken_while_the_clock_is_stepped(server: Server) -> None:
     server.shared.publish_reference(page(stepping=True))
     with client() as sock:

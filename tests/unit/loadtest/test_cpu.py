@@ -87,3 +87,23 @@ def test_a_process_without_a_group_has_only_its_own_priority(tmp_path: Path, tex
     with cpu.priority(own, group):
         assert group.read_text() == text
     assert group.read_text() == text
+
+
+def test_a_priority_that_is_not_wanted_changes_nothing() -> None:
+    before = os.sched_getscheduler(0)
+    with cpu.realtime(False):
+        assert os.sched_getscheduler(0) == before
+
+
+def test_real_time_priority_reaches_children_and_ends() -> None:
+    program = "import os; print(os.sched_getscheduler(0))"
+    child = None
+    try:
+        with cpu.realtime(True):
+            child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    except PermissionError:
+        assert not cpu.may_realtime()
+    else:
+        assert cpu.may_realtime()
+        assert int(child.stdout) == os.SCHED_FIFO
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
