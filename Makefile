@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-quick bench-reports soak sim accuracy clean
+.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-start bench-quick bench-reports soak sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -63,6 +63,7 @@ test-rpm: build
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 20 minutes.
 bench: build
 	$(PY) -m tests.bench.core
+	$(PY) -m tests.bench.start
 	$(PY) -m tests.bench.control
 	$(PY) -m tests.bench
 	$(PY) -m tests.bench.keyexchange
@@ -71,6 +72,10 @@ bench: build
 bench-reports: build
 	$(PY) -m tests.bench.clients
 	$(PY) -m tests.bench.reports
+
+# How long a start takes and how much memory, budgets judged; wants an idle machine. Half a minute.
+bench-start: build
+	$(PY) -m tests.bench.start
 
 # A minute's look at the same.
 bench-quick: build
