@@ -1,6 +1,7 @@
 """What goes wrong at the start: one clear line, exit status 1, and nothing left behind."""
 
 import os
+import pwd
 import socket
 
 import pytest
@@ -176,6 +177,36 @@ def test_command_socket_in_a_wrong_directory_is_disabled_not_fatal(make_daemon):
     assert f"Disabled command socket {daemon.command_socket}" in daemon.log_texts()
     assert daemon.ask() is not None
     daemon.stop()
+
+
+@AS_ROOT
+@pytest.mark.parametrize("level", ["0", "2"])
+def test_state_directories_of_others_are_told_not_fatal(make_daemon, tmp_path, level):
+    """Root's directories for a service user: what cannot be kept is named, and service goes on."""
+    directory = tmp_path / "root's"
+    directory.mkdir(mode=0o700)
+    daemon = make_daemon(
+        "local stratum 7",
+        "allow",
+        f"driftfile {directory}/drift",
+        f"dumpdir {directory}",
+        f"logdir {directory}",
+        "log tracking",
+        options=("-d", "-F", level),
+        user="nobody",
+    )
+    open_to_others(daemon.directory)
+    nobody = pwd.getpwnam("nobody")
+    for name in (daemon.run_directory, daemon.directory):
+        os.chown(name, nobody.pw_uid, nobody.pw_gid)
+    daemon.start()
+    assert daemon.ask() is not None
+    assert daemon.stop() == 0
+    texts = daemon.log_texts()
+    for refused in (f"Could not open {directory}/tracking.log", f"Could not open {directory}/drift"):
+        assert f"{refused} : Permission denied (as user nobody)" in texts, texts
+    assert not any("Traceback" in text for text in texts)
+    assert list(directory.iterdir()) == []
 
 
 @pytest.mark.parametrize(

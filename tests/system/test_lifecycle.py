@@ -317,6 +317,39 @@ def test_service_manager_is_told(make_daemon, tmp_path):
             assert word == b"STOPPING=1"
 
 
+def start_with(daemon, given):
+    """Hand over these files, as a service manager does between fork and exec."""
+    script = "import os,sys; [os.dup2(int(fd), 3 + i) for i, fd in enumerate(sys.argv[1].split(','))]; "
+    script += "os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
+    numbers = [fcntl.fcntl(opened.fileno(), fcntl.F_DUPFD, 200) for opened in given]
+    daemon.launcher = [sys.executable, "-c", script, ",".join(map(str, numbers)), *PROGRAM]
+    daemon.environment["LISTEN_FDS"] = str(len(given))
+    daemon.start(pass_fds=tuple(numbers))
+    for opened in given:
+        opened.close()
+    for number in numbers:
+        os.close(number)
+
+
+def test_descriptors_handed_over_that_do_not_fit(make_daemon, tmp_path):
+    """A file, a Unix socket, a stream, another port: each is named and not used."""
+    daemon = make_daemon(*SERVE, "workers 1", options=("-d", "-4"))
+    stream = socket.create_server(("127.0.0.1", 0))
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    other.bind(("127.0.0.1", 0))
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ports = [stream.getsockname()[1], other.getsockname()[1]]
+    start_with(daemon, [(tmp_path / "file").open("w"), unix, stream, other])
+    texts = daemon.log_texts()
+    assert [text for text in texts if text.startswith("Ignored")] == [
+        "Ignored descriptor 3 handed over : Socket operation on non-socket",
+        "Ignored descriptor 4 handed over : not an IP socket",
+        *(f"Ignored socket handed over for 127.0.0.1:{port}" for port in ports),
+    ]
+    assert stratum(daemon.ask()) == 7
+    daemon.stop()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_sockets_handed_over(make_daemon, count):
     daemon = make_daemon(*SERVE, "workers 4", options=("-d", "-4"))
@@ -326,17 +359,7 @@ def test_sockets_handed_over(make_daemon, count):
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind(("0.0.0.0", daemon.port))
         given.append(opened)
-    # what a service manager does between fork and exec
-    script = "import os,sys; [os.dup2(int(fd), 3 + i) for i, fd in enumerate(sys.argv[1].split(','))]; "
-    script += "os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[2], sys.argv[2:])"
-    numbers = [fcntl.fcntl(opened.fileno(), fcntl.F_DUPFD, 200) for opened in given]
-    daemon.launcher = [sys.executable, "-c", script, ",".join(map(str, numbers)), *PROGRAM]
-    daemon.environment["LISTEN_FDS"] = str(count)
-    daemon.start(pass_fds=tuple(numbers))
-    for opened in given:
-        opened.close()
-    for number in numbers:
-        os.close(number)
+    start_with(daemon, given)
     assert len(children_of(daemon.pid)) == 1 + count
     for last in range(1, 20):
         assert stratum(daemon.ask(f"127.0.0.{last}")) == 7
@@ -377,15 +400,32 @@ def test_once_without_sources_ends_at_once(make_daemon):
     assert done.texts[-2:] == ["No suitable source for synchronisation", "ntpd-fast exiting"]
 
 
-def test_memory_lock_and_priority(make_daemon):
-    if os.getuid() != 0:
-        return
-    daemon = make_daemon(*SERVE, "workers 1", options=("-d", "-m", "-P", "1")).start()
+@AS_ROOT
+@pytest.mark.parametrize("level", ["0", "1"])
+@pytest.mark.parametrize(
+    ("options", "lines"), [(("-m", "-P", "1"), ()), ((), ("lock_all", "sched_priority 1", "user nobody"))]
+)
+def test_memory_lock_priority_and_user(make_daemon, options, lines, level):
+    """Of the supervisor and control, not of those who talk to strangers; as an ordinary user, closed in or not."""
+    nobody = pwd.getpwnam("nobody")
+    daemon = make_daemon(*SERVE, "workers 1", *lines, options=("-d", "-F", level, *options), user="nobody")
+    if lines:
+        position = daemon.arguments.index("-u")
+        del daemon.arguments[position : position + 2]
+    open_to_others(daemon.directory)
+    for directory in (daemon.run_directory, daemon.directory):
+        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+    daemon.start()
     control, worker = children_of(daemon.pid)
     assert os.sched_getscheduler(control) == os.SCHED_FIFO
+    assert os.sched_getparam(control).sched_priority == 1
     assert os.sched_getscheduler(worker) == os.SCHED_OTHER
     assert status_of(control, "VmLck")[0].strip() != "0 kB"
+    assert status_of(worker, "VmLck")[0].strip() == "0 kB"
+    for pid in (daemon.pid, control, worker):
+        assert set(status_of(pid, "Uid")[0].split()) == {str(nobody.pw_uid)}
     assert stratum(daemon.ask()) == 7
+    assert not any("Could not" in line for line in daemon.log_texts())
     daemon.stop()
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import calendar
 import os
 import struct
+import zoneinfo
 from pathlib import Path
 
 import pytest
 
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.leapdb import (
+    DECEMBER_2012_S,
+    JUNE_2012_S,
     NTP_EPOCH_OFFSET_S,
+    START_1972_S,
+    ZONE_DIRECTORIES,
     LeapDb,
     LeapSecondsList,
     LeapSource,
@@ -252,3 +257,10 @@ def test_leap_days() -> None:
     assert is_leap_day(utc(2025, 12, 31, 23, 59, 59))
     assert not is_leap_day(utc(2025, 7, 1))
     assert not is_leap_day(utc(2025, 3, 31))
+
+
+def test_moments_written_as_numbers():
+    assert calendar.timegm((2012, 6, 30, 12, 0, 0)) == JUNE_2012_S
+    assert calendar.timegm((2012, 12, 31, 12, 0, 0)) == DECEMBER_2012_S
+    assert calendar.timegm((1972, 1, 1, 0, 0, 0)) == START_1972_S
+    assert set(ZONE_DIRECTORIES) >= {path for path in zoneinfo.TZPATH if path.startswith("/usr/share/zoneinfo")}
