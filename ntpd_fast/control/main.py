@@ -48,6 +48,7 @@ from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.monitor.backend import Backends, CommandFailed
 from ntpd_fast.monitor.codec.commands import Status
+from ntpd_fast.monitor.codec.replies import ReloadState
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
@@ -448,6 +449,17 @@ class Commands:
             reopen_file()
         except OSError as error:
             log.error("Could not open %s : %s", error.filename, why(error))
+
+    def reload_config(self) -> ReloadState:
+        """Read the configuration again."""
+        assert self.reloading is not None
+        self.reloading.request()
+        return self.reloading.report()
+
+    def reload_report(self) -> ReloadState:
+        """What became of that."""
+        assert self.reloading is not None
+        return self.reloading.report()
 
     def rekey(self) -> None:
         """Read the key files again; CommandFailed(FAILED) when there are more keys than clients can be checked with."""

@@ -18,10 +18,15 @@ from ntpd_fast.control.reconfigure import Parts, describe, reconfigure, tell_out
 from ntpd_fast.control.reload import Change, Reading, load, split
 from ntpd_fast.control.serving import Serving
 from ntpd_fast.control.setup import Setup, make_state_directories
+from ntpd_fast.monitor.codec.layout import NAME_LENGTH
+from ntpd_fast.monitor.codec.replies import ReloadState
 from ntpd_fast.server.channel import Message, Verb
 from ntpd_fast.server.engine import address_of
 from ntpd_fast.server.sockets import Group, group_of
 from ntpd_fast.system.messages import Log, Severity
+
+# A name of the command protocol ends with a NUL.
+TEXT_PART = NAME_LENGTH - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,17 @@ class Reloading:
         self.busy = True
         if not self._overseer.reload():
             threading.Thread(target=self._read, name="reader", daemon=True).start()
+
+    def report(self) -> ReloadState:
+        """For the command protocol."""
+        text = (self.outcome.failure or self.outcome.needs_restart).encode()
+        return ReloadState(
+            busy=self.busy,
+            ended=self.outcome.number,
+            refused=bool(self.outcome.failure),
+            text=text[:TEXT_PART],
+            more=text[TEXT_PART : 2 * TEXT_PART],
+        )
 
     def heed(self, message: Message) -> None:
         """What the supervisor says."""

@@ -22,6 +22,7 @@ from .codec.replies import (
     ManualSample,
     ManualTimestamp,
     NtpData,
+    ReloadState,
     RtcData,
     SelectData,
     ServerStats,
@@ -230,6 +231,12 @@ class Lifecycle(Protocol):
     def dump(self) -> None: ...
     def cycle_logs(self) -> None: ...
     def rekey(self) -> None: ...
+
+    def reload_config(self) -> ReloadState:
+        """Begin to read the configuration again; returns at once, with how many reloads have ended before."""
+        ...
+
+    def reload_report(self) -> ReloadState: ...
 
 
 class CommandLog(Protocol):

@@ -9,12 +9,13 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.processes import children_of, wait_until
-from tests.system.harness import ask, free_port, open_to_others
+from tests.system.harness import ROOT, ask, free_port, open_to_others
 from tests.system.load import Load
 
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="there are no rights to drop")
@@ -268,6 +269,25 @@ def test_limits_of_commands_and_reports(make_daemon, workers):
 
 
 @WORKERS
+def test_daemon_that_is_closed_in_follows_too(make_daemon, workers, tmp_path):
+    """Path rules are for good: files elsewhere need a restart. All else goes on, new sockets and workers included."""
+    lines = ("local stratum 7", "allow", f"workers {workers}", "bindaddress 0.0.0.0")
+    daemon = make_daemon(*lines, options=("-d", "-F", "1")).start()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    more = ("server 127.0.0.9", f"dumpdir {elsewhere}")
+    reload(daemon, ("0.0.0.0", "127.0.0.1"), ("stratum 7", "stratum 6"), add=more)
+    wait_until(lambda: ask("127.0.0.2", daemon.port, 0.1) is None, "the old address to be closed")
+    assert stratum(daemon.ask()) == 6
+    assert "127.0.0.9" in daemon.chronyc("-n", "sources")
+    reload(daemon, ("bindaddress 127.0.0.1", ""), (f"workers {workers}", f"workers {workers + bool(workers)}"))
+    wait_until(lambda: len(children_of(daemon.pid)) == (4 if workers else 0), "another worker")
+    assert stratum(ask("127.0.0.2", daemon.port)) == 6
+    assert not [line for line in daemon.log_texts() if "killed" in line or "exited" in line]
+    daemon.stop()
+
+
+@WORKERS
 @AS_ROOT
 def test_unreadable_file_is_told_with_the_user_who_could_not_read_it(make_daemon, workers):
     daemon = make_daemon("local stratum 7", "allow", f"workers {workers}", user="nobody")
@@ -305,6 +325,31 @@ def test_service_manager_hears_of_reloads(make_daemon, workers, tmp_path):
         assert before <= int(told.partition("MONOTONIC_USEC=")[2]) <= time.monotonic_ns() // 1000
         hear("READY=1")
         daemon.stop()
+
+
+@WORKERS
+def test_command_waits_and_tells(make_daemon, workers):
+    daemon = make_daemon("local stratum 7", "allow", f"workers {workers}").start()
+
+    def command() -> tuple[int, str, str]:
+        program = [sys.executable, "-m", "ntpd_fast.cli.control", "-h", str(daemon.command_socket), "reload", "config"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(program, capture_output=True, text=True, timeout=60, env=environment, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    good = daemon.config.read_text()
+    write(daemon, good.replace("stratum 7", "stratum 6"))
+    assert command() == (0, "200 OK\n", "")
+    assert stratum(daemon.ask()) == 6
+    write(daemon, good + "user nobody\n")
+    assert command() == (0, "200 OK\n", "Changed directives that need a restart : user\n")
+    assert stratum(daemon.ask()) == 7
+    write(daemon, good.replace("stratum 7", "stratum 77"))
+    line = good.splitlines().index("local stratum 7") + 1
+    reason = f"Invalid value in local directive at line {line} in file {daemon.config}\n"
+    assert command() == (1, "500 Failure\n", reason)
+    assert stratum(daemon.ask()) == 7
+    daemon.stop()
 
 
 @WORKERS

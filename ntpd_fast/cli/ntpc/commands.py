@@ -69,7 +69,7 @@ COMMANDS: dict[str, Row] = {
     "quit": Row("local:leave"),
     "refresh": _plain("simple", Number.REFRESH),
     "rekey": _plain("simple", Number.REKEY),
-    "reload": _plain("sources_word", Number.RELOAD_SOURCES, "reload"),
+    "reload": _plain("reload"),
     "reselect": _plain("simple", Number.RESELECT),
     "reselectdist": _plain("real", Number.RESELECTDISTANCE, ""),
     "reset": _plain("sources_word", Number.RESET_SOURCES, "reset"),

@@ -124,6 +124,7 @@ OWN_HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
                 "The busiest clients, of all or of a subnet",
             ),
             ("faults", "Count what was dropped or failed, by reason"),
+            ("reload config", "Read the configuration again"),
             ("top [--by rate|drops|hits] [--interval <s>]", "Watch clients and server in the terminal"),
             ("watch [--interval <s>] [--count <n>] <report>", "Print a report again and again"),
         ),

@@ -14,7 +14,7 @@ _SECOND_WORDS = {
     "add": ("peer", "pool", "server"),
     "authdata": ("-a", "-v"),
     "manual": ("off", "on", "delete", "list", "reset"),
-    "reload": ("sources",),
+    "reload": ("config", "sources"),
     "reset": ("sources",),
     "selectdata": ("-a", "-v"),
     "sources": ("-a", "-v"),

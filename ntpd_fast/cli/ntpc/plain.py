@@ -38,6 +38,15 @@ def sources_word(session: Session, rest: str, number: Number, command: str) -> N
     session.plain(number)
 
 
+def reload(session: Session, rest: str) -> None:
+    if rest == "config" and session.extended:
+        from .reload import reload_config
+
+        reload_config(session)
+    else:
+        sources_word(session, rest, Number.RELOAD_SOURCES, "reload")
+
+
 def smoothtime(session: Session, rest: str) -> None:
     options = {"reset": 0, "activate": 1}
     if rest not in options:

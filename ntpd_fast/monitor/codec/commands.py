@@ -84,6 +84,8 @@ class Number(IntEnum):
     LOCAL3 = 74
     # Ours: "N" in the high byte, far from where the protocol's own numbers will ever be.
     FAULTS = 0x4E01
+    RELOAD_CONFIG = 0x4E02
+    RELOAD_REPORT = 0x4E03
 
 
 class Status(IntEnum):
@@ -167,6 +169,7 @@ REPLIES: dict[int, Reply] = {
         Reply(25, rep.ServerStats, reserved=32),
         Reply(26, rep.NtpData, reserved=16),
         Reply(0x4E01, rep.Faults),
+        Reply(0x4E02, rep.ReloadState),
     )
 }
 
@@ -266,5 +269,7 @@ COMMANDS: dict[int, Command] = {
         Command(Number.MODIFY_OFFSET, req.ModifyOffset, _MODIFY),
         Command(Number.LOCAL3, req.Local3, _MODIFY),
         Command(Number.FAULTS, req.Nothing, _LOCAL, _replies(0x4E01)),
+        Command(Number.RELOAD_CONFIG, req.Nothing, _MODIFY, _replies(0x4E02)),
+        Command(Number.RELOAD_REPORT, req.Nothing, _MODIFY, _replies(0x4E02)),
     )
 }

@@ -426,3 +426,17 @@ class Faults(NamedTuple):
     """Times that a change waited for workers to let go of an older version."""
     worker_starts: U64 = 0
     """Worker processes started: one for each worker at first, then one for each that died or was replaced."""
+
+
+class ReloadState(NamedTuple):
+    """0x4E02, our own: reloads of the configuration. RELOAD_CONFIG begins one, RELOAD_REPORT only asks."""
+
+    busy: U32 = 0
+    """One is on its way, 1, or 0."""
+    ended: U32 = 0
+    """How many have ended since the control process started."""
+    refused: U32 = 0
+    """The last one changed nothing, 1, or 0."""
+    text: Name = b""
+    """Why, or what of the last one needs a restart; UTF-8, goes on in `more`."""
+    more: Name = b""

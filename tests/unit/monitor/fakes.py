@@ -54,6 +54,13 @@ class ScriptedPart:
 
         return method
 
+    def reload_config(self) -> rep.ReloadState:
+        self.changes["reload_config"] += 1
+        return rep.ReloadState(1)
+
+    def reload_report(self) -> rep.ReloadState:
+        return rep.ReloadState(0, 1, 1, b"why", b"")
+
     def source_count(self) -> int:
         if isinstance(self._payload, rep.SourceCount):
             return self._payload.n_sources

@@ -82,7 +82,7 @@ def test_top_wants_a_terminal(monkeypatch):
         ("", "sourcest", ["sourcestats"]),
         ("add ", "", ["peer", "pool", "server"]),
         ("manual ", "", ["delete", "list", "off", "on", "reset"]),
-        ("reload ", "s", ["sources"]),
+        ("reload ", "", ["config", "sources"]),
         ("sources ", "-", ["-a", "-v"]),
         ("tracking ", "", []),
         ("add server ", "", []),
