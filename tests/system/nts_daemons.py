@@ -15,9 +15,9 @@ def free_tcp_port():
         return sock.getsockname()[1]
 
 
-def exchange(authority, daemon, address="127.0.0.1"):
+def exchange(authority, daemon, address="127.0.0.1", name="127.0.0.1"):
     """A key exchange with the daemon."""
-    client = KeExchange(trusting(authority), "127.0.0.1", [SIV], "daemon", check_times=True)
+    client = KeExchange(trusting(authority), name, [SIV], "daemon", check_times=True)
     with socket.create_connection((address, daemon.ke_port), 10) as sock:
         out = client.start()
         while client.result is None:

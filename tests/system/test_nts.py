@@ -236,6 +236,16 @@ def test_certificates_are_read_again_on_command(make_nts_server, authority, tmp_
     assert daemon.stop() == 0
 
 
+def test_several_certificates_are_chosen_by_name(make_nts_server, authority, tmp_path):
+    certificate, key = authority.issue("second.example.test").write(tmp_path, "second")
+    daemon = make_nts_server(
+        f"ntsservercert {certificate}", f"ntsserverkey {key}", pair=authority.issue("first.example.test")
+    ).start()
+    for name in ("first.example.test", "second.example.test"):
+        assert len(answered(daemon, exchange(authority, daemon, name=name))) == 1
+    assert daemon.stop() == 0
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="there are no rights to drop")
 def test_a_key_that_only_root_can_read(make_nts_server, authority, tmp_path):
     open_to_others(tmp_path)
@@ -346,6 +356,35 @@ def test_a_certificate_that_is_refused_is_told_once(make_nts_server, make_daemon
     [line] = [line for line in client.log_texts() if "TLS" in line]
     assert line.startswith(f"TLS handshake with 127.0.0.1:{server.ke_port} (127.0.0.1) failed : ")
     assert "issuer is unknown" in line
+    assert authdata(client)[5] == "1"
+    assert not synchronised(client)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("name", "The name in the certificate does not match the expected"),
+        ("algorithm", "no common AEAD algorithm"),
+        ("refused", "Connection refused"),
+    ],
+)
+def test_what_keeps_a_client_from_keys_is_told_once_with_its_reason(
+    make_nts_server, make_daemon, authority, tmp_path, failure, reason
+):
+    """And it is tried again only after 16 s or more."""
+    server = make_nts_server(
+        *(["ntsaeads 15"] if failure == "algorithm" else []),
+        pair=authority.issue("ntp.example.test") if failure == "name" else None,
+    )
+    if failure != "refused":
+        server.start()
+    client = client_of(
+        make_daemon, tmp_path, authority, server, *(["ntsaeads 30"] if failure == "algorithm" else [])
+    ).start()
+    wait_until(lambda: reason in client.errors(), client.errors())
+    time.sleep(2.5)
+    [line] = [line for line in client.log_texts() if f"127.0.0.1:{server.ke_port}" in line]
+    assert reason in line
     assert authdata(client)[5] == "1"
     assert not synchronised(client)
 
