@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from functools import partial
 
+from ntpd_fast import _tcp
 from ntpd_fast.server.ntske_admission import Admission, AdmitAll
 from ntpd_fast.server.ntske_counters import OUTCOME_COUNTERS, KeCounters, KeOutcome
 from ntpd_fast.server.ntske_session import KeService, KeSession
@@ -27,7 +29,6 @@ ACCEPTS_PER_TURN = 64
 """Connections taken before others get their turn."""
 ACCEPT_PAUSE_S = 0.1
 """Pause after descriptors or memory have run out: sessions that end give some back."""
-READ_SIZE = 16384
 _IPV4_BYTES = 4
 _RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # accept(2) hands on errors of the connection it would have returned: they mean the next one, not the listener
@@ -51,10 +52,10 @@ _TRANSIENT = {
 class _Connection:
     """One accepted socket: its session, what could not be sent yet, where it is in the table."""
 
-    __slots__ = ("closing", "prefix", "session", "sock", "unsent", "writing")
+    __slots__ = ("closing", "fd", "prefix", "session", "unsent", "writing")
 
-    def __init__(self, sock: socket.socket, session: KeSession, prefix: bytes) -> None:
-        self.sock = sock
+    def __init__(self, fd: int, session: KeSession, prefix: bytes) -> None:
+        self.fd = fd
         self.session = session
         self.prefix = prefix
         self.unsent = b""
@@ -130,22 +131,20 @@ class NtsKeServer:
         """Go on reading, or writing while there is something to send."""
         assert self._ready is not None
         if connection.writing:
-            self._ready.watch(connection.sock.fileno(), partial(self._send, connection, b""), write=True)
+            self._ready.watch(connection.fd, partial(self._send, connection, b""), write=True)
         else:
-            self._ready.watch(connection.sock.fileno(), partial(self._readable, connection))
+            self._ready.watch(connection.fd, partial(self._readable, connection))
 
     def _listen(self) -> None:
         self._resume = None
         if self._running:
             for sock in self._sockets:
-                self._loop.add_reader(sock.fileno(), self._accept, sock)
+                self._loop.add_reader(sock.fileno(), self._accept, sock.fileno())
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, peer = listener.accept()
-            except BlockingIOError:
-                return
+                accepted = _tcp.accept(listener)
             except OSError as error:
                 if error.errno in _RESOURCES:
                     self._pause(error)
@@ -154,7 +153,9 @@ class NtsKeServer:
                 if error.errno not in _TRANSIENT:
                     raise
                 continue
-            self._admit(sock, socket.inet_pton(listener.family, peer[0].partition("%")[0]))
+            if accepted is None:
+                return
+            self._admit(*accepted)
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: the backlog keeps newcomers for the moment, sessions go on."""
@@ -167,11 +168,11 @@ class NtsKeServer:
         if self._resume is None:
             self._resume = self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
 
-    def _admit(self, sock: socket.socket, address: bytes) -> None:
+    def _admit(self, fd: int, address: bytes) -> None:
         refusal = self._admission.admit(address)
         if refusal:
             self.counters.add(refusal)
-            sock.close()
+            os.close(fd)
             return
         self.counters.add("accepted")
         prefix = prefix_of(address)
@@ -179,12 +180,11 @@ class NtsKeServer:
             victim = self._table.give_way(prefix)
             if victim is None:
                 self.counters.add("refused_full")
-                sock.close()
+                os.close(fd)
                 return
             self.counters.add("evicted")
             self._drop(victim)
-        sock.setblocking(False)
-        connection = _Connection(sock, KeSession(self.service), prefix)
+        connection = _Connection(fd, KeSession(self.service), prefix)
         self._table.add(connection, prefix, self._loop.time())
         self.counters.set("sessions", len(self._table))
         self._watch(connection)
@@ -207,11 +207,11 @@ class NtsKeServer:
 
     def _readable(self, connection: _Connection) -> None:
         try:
-            data = connection.sock.recv(READ_SIZE)
-        except (BlockingIOError, InterruptedError):
-            return
+            data = _tcp.receive(connection.fd)
         except OSError:
             data = b""
+        if data is None:
+            return
         if connection.closing:
             # the answer is out and our side is closed: all that can still come is the client's end
             if not data:
@@ -230,9 +230,7 @@ class NtsKeServer:
             connection.unsent += data
         if connection.unsent:
             try:
-                sent = connection.sock.send(connection.unsent, socket.MSG_NOSIGNAL)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
+                sent = _tcp.send(connection.fd, connection.unsent)
             except OSError:
                 self.counters.add("send_errors")
                 self._drop(connection)
@@ -257,14 +255,14 @@ class NtsKeServer:
             return
         connection.closing = True
         try:
-            connection.sock.shutdown(socket.SHUT_WR)
+            _tcp.finish(connection.fd)
         except OSError:
             self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         assert self._ready is not None
-        self._ready.forget(connection.sock.fileno())
-        connection.sock.close()
+        self._ready.forget(connection.fd)
+        os.close(connection.fd)
         self._table.remove(connection)
         self.counters.set("sessions", len(self._table))
 
