@@ -16,9 +16,9 @@ delay is base + jitter·Exp(1) for each packet, a clock that runs 10 ppm fast an
 Statistics are over the second half of each run, of the system clock (slewing included), sampled each second.
 
 Beside our medians stand those of chronyd 4.8 under the same conditions (12 seeds each, in a simulator of its own). A
-row has to stay below {MEDIAN_RATIO} times chronyd's medians, and every single seed below the bounds. Medians over a
-dozen seeds scatter by 20–30 % by chance. chronyd's run times of rows 21 to 23 are not known; ours are chosen so that
-the mean interval between requests is the same.
+row has to stay below {MEDIAN_RATIO} times chronyd's medians, and every single seed below the bounds. Each row has
+random numbers of its own. chronyd's run times of rows 21 to 23 are not known; ours are chosen so that the mean interval
+between requests is the same.
 
 """
 
@@ -27,6 +27,63 @@ COLUMNS = (
     *("freq. RMS", "chronyd", "ratio", "settled after", "interval"),
 )
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+
+
+NOTES = """
+## How much the record says
+
+A median over 12 seeds is a draw. With chronyd 4.3 itself on a simulated machine (`-x`; clock, path and server as above;
+time taken from its answers every 8 s), row 23a gives for six dozens of seeds 91, 63, 76, 58, 71 and 35 µs at 10000 s:
+the recorded 71 µs could as well have been half of that. The interval between requests is then 271 s (recorded: 273 s),
+which is why 10000 s are the run time of that row here.
+
+With many seeds of either, both with `-x` (so without slewing), chronyd 4.3 and our engine can't be told apart:
+
+| # | seeds | offset RMS, ours | chronyd 4.3 | 90 % of seeds, ours | chronyd 4.3 | interval, ours | chronyd 4.3 |
+|---|---|---|---|---|---|---|---|
+| 7 | 12 | 545 ns | 530 ns | 589 ns | 574 ns | 16 s | 16 s |
+| 8 | 12 | 2.41 µs | 2.44 µs | 2.66 µs | 2.76 µs | 16 s | 16 s |
+| 11 | 100 | 1.46 µs | 1.60 µs | 2.51 µs | 2.96 µs | 71 s | 71 s |
+| 12 | 100 | 15.1 µs | 14.9 µs | 29.4 µs | 29.4 µs | 286 s | 280 s |
+| 13 | 100 | 83.9 µs | 85.3 µs | 123 µs | 133 µs | 486 s | 492 s |
+| 14 | 400 | 458 µs | 450 µs | 851 µs | 814 µs | 606 s | 605 s |
+| 16 | 100 | 8.07 ms | 7.61 ms | 14.9 ms | 15.9 ms | 588 s | 592 s |
+| 17 | 400 | 11.5 µs | 11.0 µs | 21.4 µs | 21.3 µs | 606 s | 606 s |
+| 18 | 100 | 44.4 µs | 47.7 µs | 79.8 µs | 75.9 µs | 607 s | 609 s |
+| 23a | 160 | 68.8 µs | 65.2 µs | 140 µs | 139 µs | 266 s | 269 s |
+
+The same samples also give the same registers, offsets, errors and skews in both (`tests/interop/test_sourcestats.py`).
+
+So these are the reasons for what is not as it must be:
+
+- The frequency RMS scatters by a factor of two from seed to seed (rows 13, 14, 16), for one reason: now and then the
+  runs test finds that the line no longer fits, and what has to be corrected then is many times the usual correction
+  and is slewed fast. Tests for a bend that are sharper than the runs test shorten the tails and lower the offsets of
+  rows 13 and 14 by 15 to 25 %, but let this happen in every seed once, which raises the median frequency of row 14 to
+  1.8 times chronyd's. They are not used.
+- Row 16: over 100 and more seeds chronyd 4.3 has the same offsets as we, 12 % above the recorded ones. Its recorded
+  frequency is the median of seeds of which the worst has ten times as much.
+- Rows 23a and 23b: see above.
+- Rows with 64 seeds meet bounds that are two to three times the worst of 12.
+
+What is left unexplained is a frequency RMS of row 7 that is 10 to 15 % above the record, more than chance, and may be
+a part of row 16. Estimates and poll are those of chronyd there too; the slewing could not be compared:
+`-x` has none.
+
+## What it costs
+
+CPU time of the whole daemon while it follows sources on loopback (`python -m tests.bench.control`, a part of
+`make bench`; 2 cores of a virtual machine that was not idle):
+
+| sources | measurements | share of a core | budget |
+|---|---|---|---|
+| 8, default polling | 0.11/s | 0.11 % | 1 % |
+| 32, every second | 7.8/s | 1.4 % | 8 % |
+| 32, every quarter of a second | 30.5/s | 5.5 % | 8 % |
+
+Requests to different sources keep an eighth of the polling interval apart, as chronyd's do; 32 sources are therefore
+asked in turn, each a quarter as often as its polling interval says.
+"""
 
 
 def seconds(value: float) -> str:
@@ -68,7 +125,7 @@ def page(verdicts: Sequence[Verdict]) -> str:
     failures = [failure for verdict in verdicts for failure in verdict.failures()]
     if failures:
         text += "\nNot as it must be:\n\n" + "".join(f"- {failure}\n" for failure in failures)
-    return text
+    return text + NOTES
 
 
 def write_page(path: str, verdicts: Sequence[Verdict]) -> None:
