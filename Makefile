@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-start bench-quick bench-reports soak sim accuracy clean
+.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-start bench-quick bench-reports soak faults sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -86,6 +86,13 @@ SOAK_S ?= 3600
 SOAK_RATE ?= 40000
 soak: build
 	$(PY) -m tests.soak --duration $(SOAK_S) --rate $(SOAK_RATE)
+
+# Processes killed, disks full or read-only, descriptors and memory gone; clocks that jump, in the simulator.
+faults: build
+	$(PY) -m pytest tests/system/test_faults.py tests/system/test_workers.py
+	$(PY) -m tests.sim.run --only "a_jump_from_outside*"
+	$(PY) -m tests.sim.run --only "a_clock_that_is_a_year_off*"
+	$(PY) -m tests.sim.run --only "a_machine_that_slept*"
 
 # The whole simulator: every scenario and the accuracy table with all their seeds. About 10 minutes on two cores.
 sim: build

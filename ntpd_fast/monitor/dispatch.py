@@ -5,6 +5,7 @@ error, who gets silence): access, length, form, account and rate limit, version,
 permission. A reply is never longer than its request; whatever cannot be answered that way is dropped and counted.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Set
 from enum import Enum
@@ -34,6 +35,8 @@ from .codec.packet import (
 )
 from .handlers.table import ROWS
 from .permissions import Origin, is_permitted
+
+log = logging.getLogger(__name__)
 
 _LOOPBACK = (Address(Family.INET4, bytes((127, 0, 0, 1))), Address(Family.INET6, bytes(15) + b"\1"))
 
@@ -114,6 +117,9 @@ class Dispatcher:
                 result = row.absent(request)
         except CommandFailed as failure:
             return Outcome.REFUSED, encode_reply(header, failure.status)
+        except MemoryError:
+            log.error("Not enough memory for the command %s", command.number.name)
+            return Outcome.REFUSED, encode_reply(header, Status.FAILED)
         if isinstance(result, Status):
             return Outcome.ANSWERED, encode_reply(header, result)
         if result is None:

@@ -29,6 +29,8 @@ class LogFile:
         self._descriptor: int | None = None
         self._shut = False
         self._failing = False
+        self._torn = False
+        """Whether the file ends in the middle of a line."""
         self._entries = 0
         """Since the file was opened."""
 
@@ -42,9 +44,11 @@ class LogFile:
         if self._banner_interval and self._entries % self._banner_interval == 0:
             text = self._banner + text
         self._entries += 1
-        data = text.encode("ascii", "replace")
+        data = ("\n" * self._torn + text).encode("ascii", "replace")
         try:
-            complete = os.write(descriptor, data) == len(data)
+            written = os.write(descriptor, data)
+            complete = written == len(data)
+            self._torn = not complete
             reason = "Incomplete write"
         except OSError as error:
             complete = False
@@ -79,5 +83,5 @@ class LogFile:
             self._log(Severity.ERROR, f"Could not open {self.path} : {why(error)}")
             return None
         self._entries = 0
-        self._failing = False
+        self._failing = self._torn = False
         return self._descriptor

@@ -199,6 +199,17 @@ def test_over_udp_only_monitoring_succeeds_and_changes_nothing(number):
         assert not part.changes
 
 
+def test_a_command_there_is_no_memory_for_fails_and_is_logged(caplog):
+    class Short(CountingPart):
+        def tracking(self):
+            raise MemoryError
+
+    server = dispatcher(full_backends(Short()))
+    assert status(server.handle(request(Number.TRACKING), UNIX, NOW_NS)) == Status.FAILED
+    assert caplog.messages == ["Not enough memory for the command TRACKING"]
+    assert server.outcomes == {Outcome.REFUSED: 1}
+
+
 @pytest.mark.parametrize("number", list(COMMANDS), ids=lambda n: n.name)
 def test_the_monitoring_group_gets_every_report_and_changes_nothing(number):
     part = CountingPart()
