@@ -116,7 +116,10 @@ def peak(probe: Callable[[float], Cost]) -> float:
     GeneratorLimitError when the generator is the slower one.
     """
 
+    short_at = HIGHEST_RATE * 2
+
     def passes(rate: float) -> bool:
+        nonlocal short_at
         failed = disturbed = 0
         short = True
         while failed < PROBE_TRIES and disturbed < PROBE_DISTURBED:
@@ -130,10 +133,14 @@ def peak(probe: Callable[[float], Cost]) -> float:
                 failed += 1
                 short = short and not offered
         if failed and short:
-            raise GeneratorLimitError(f"the generator cannot offer {rate:.0f} requests/s")
+            short_at = min(short_at, rate)
         return False
 
-    return highest_passing(passes)
+    highest = highest_passing(passes)
+    # Where the generator falls short far above, the server was still found out below.
+    if short_at <= highest * (1 + 2 * RESOLUTION):
+        raise GeneratorLimitError(f"the generator cannot offer {short_at:.0f} requests/s")
+    return highest
 
 
 def distribution_metrics(result: Result) -> Metrics:

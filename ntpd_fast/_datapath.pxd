@@ -37,7 +37,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
     CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
-    CHUNK_FROM = 32             # answers in a batch from which on chunks are used; below, each goes alone
+    CHUNK_FROM = 48             # answers in a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     STAMPS_A_CALL = 16          # transmit stamps that may wait before they are fetched
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such

@@ -85,3 +85,8 @@ def test_a_machine_that_is_never_quiet_ends_the_search() -> None:
 def test_a_generator_that_is_the_slower_one_is_told_from_a_slow_server() -> None:
     with pytest.raises(measure.GeneratorLimitError):
         probed(1e9, offered_most=100_000)
+
+
+def test_a_generator_that_falls_short_far_above_the_peak_does_not_hide_it() -> None:
+    peak, _ = probed(200_000, offered_most=250_000)
+    assert 200_000 / 1.03 <= peak <= 200_000 * 1.001

@@ -77,3 +77,14 @@ def test_every_budget_is_about_a_scenario_and_a_metric_that_exist() -> None:
     assert all((budget.most is None) != (budget.least is None) for budget in BUDGETS)
     assert set(QUICK) <= {scenario.key for scenario in SCENARIOS}
     assert len({scenario.key for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_the_spread_of_a_ratio_is_its_quartiles() -> None:
+    report = ScenarioReport("a", "a")
+    report.rounds = {
+        "theirs": [{"cpu_us": 10.0}] * 5,
+        "ours": [{"cpu_us": value} for value in (5.0, 6.0, 7.0, 8.0, 9.0)],
+    }
+    assert report.quartiles("cpu_us", "ours", "theirs") == pytest.approx((0.6, 0.8))
+    report.rounds["ours"] = report.rounds["ours"][:2]
+    assert report.quartiles("cpu_us", "ours", "theirs") is None
