@@ -21,7 +21,7 @@ from ntpd_fast import __version__
 from ntpd_fast.cli.ntpc.help import HELP, OWN_HELP, usage
 from ntpd_fast.cli.ntpc.reports.sources import AUTHDATA, SELECTDATA, SOURCES, SOURCESTATS
 from ntpd_fast.cli.options import ROWS
-from ntpd_fast.config.directives import GROUPS, Directive, options_of
+from ntpd_fast.config.directives import GROUPS, Directive, Reload, options_of
 from ntpd_fast.config.kinds import Flag, Obsolete
 from ntpd_fast.config.model import (
     Config,
@@ -239,6 +239,8 @@ def directive_facts(row: Directive, texts: Texts) -> Iterator[str]:
         facts.append(f"Default: {default_of(content, row.fields[0], texts, row.name)}.")
         if bounds := limits(row.kind):
             facts.append(f"Range: {bounds}.")
+    if row.reload is Reload.RESTART:
+        facts.append("A change needs a restart.")
     if row.ours:
         facts.append("Not one of chrony's.")
     else:

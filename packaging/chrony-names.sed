@@ -11,7 +11,8 @@ s,^( *su) ntpd-fast ntpd-fast$,\1 chrony chrony,
 s,^(d .*) ntpd-fast ntpd-fast -,\1 chrony chrony -,
 # Its user stays in our group too: the devices of reference clocks belong to it.
 s,^Group=chrony$,&\nSupplementaryGroups=ntpd-fast,
-# The two names of the same service exclude each other.
+# The two names of the same service exclude each other, and one of them says for both who ends first.
+/^After=chronyd\.service/d
 s,\bchronyd(|-restricted)\.service,@OWN\1@,g
 s,\bntpd-fast(|-restricted)\.service,chronyd\1.service,g
 s,@OWN(|-restricted)@,ntpd-fast\1.service,g

@@ -19,7 +19,7 @@ for tool in rpmbuild tar "$python"; do
 done
 mkdir -p "$top/SOURCES" "$top/wheels"
 
-# the files of the tree: what git knows or would take, or all but what is built where there is no git
+# the files of the tree without its tests: what git knows or would take, or all but what is built without git
 files() {
     if [ -e .git ]; then
         git -c safe.directory='*' ls-files -z --cached --others --exclude-standard
@@ -27,7 +27,7 @@ files() {
         find . '(' -name build -o -name __pycache__ -o -name '.?*' -o -name '*.so' ')' -prune -o -type f -print0
     fi
 }
-files | xargs -0 ls -d 2>/dev/null |
+files | grep -zvE '^(\./)?(tests|loadtest/tests)/' | xargs -0 ls -d 2>/dev/null |
     tar -cf "$top/SOURCES/new.tar" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
         --transform "s,^\(\./\)*,ntpd-fast-$version/," -T -
 

@@ -40,7 +40,8 @@ class Machine:
             root = self._own_mount = directory.with_suffix(".cgroup")
             root.mkdir()
             subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(root)], env=ENVIRONMENT, check=True)
-        self._cgroup = root / directory.name
+        # others may be running the same test on this machine
+        self._cgroup = root / f"{directory.name}-{os.getpid()}"
         self._cgroup.mkdir()
         with self._complaints.open("w") as complaints:
             self._starter = subprocess.Popen(

@@ -184,6 +184,7 @@ def test_takes_the_place_of_chrony_and_gives_it_back(machine, packages):
     assert "chronyd exiting" in machine.journal("-u", "chronyd")
     machine.run(*RPM, "-e", "ntpd-fast-chrony", "ntpd-fast")
     # chrony finds what it left
+    assert machine.read("/var/lib/chrony/drift").split()[0] == "12.500000"
     assert machine.read("/var/lib/chrony/192.0.2.1.nts") == "state\n"
     assert machine.ask("stat", "-c", "%U %G %a", "/var/lib/chrony") == "chrony chrony 750"
     assert machine.ask("getent", "passwd", "chrony") != ""
