@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 
 FILTER = ("-F", os.environ["TEST_FILTER_LEVEL"]) if "TEST_FILTER_LEVEL" in os.environ else ()
 """`make test-filter` runs every daemon of the tests with this."""
