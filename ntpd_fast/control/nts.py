@@ -51,6 +51,7 @@ class NtsSetup:
         Certificates that cannot be used are told, and the old ones stay. Port, addresses and the number of processes
         stay: sockets and shared memory were made for them.
         """
+        raise_descriptor_limit(config.maxntsconnections, tell)
         for listener in self.sockets:
             listener.listen(ke_backlog(config, self.processes))
         self.certificates.replace(certificate_pairs(config), time.time())

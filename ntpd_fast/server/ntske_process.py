@@ -74,7 +74,6 @@ class NtsKe:
         self._admission = parts.admission
         self._counters = parts.counters
         self._wall_s = wall_s
-        self._log = log
         self._timer: asyncio.TimerHandle | None = None
         self.service = KeService(
             parts.certificates.credentials, parts.ring, options.algorithms, options.ntp_server, options.ntp_port
@@ -121,9 +120,8 @@ class NtsKe:
         """Go on with other options and certificates, from the next session on; those that have begun are not touched.
 
         pairs: `ntsservercert` with `ntsserverkey`; when one of them cannot be used, that is told and the old ones stay.
-        limit: `ntsratelimit`.
+        limit: `ntsratelimit`. There have to be descriptors for the sessions (`raise_descriptor_limit`).
         """
-        raise_descriptor_limit(options.connections_max, self._log)
         self.server.resize(options.connections_max)
         self.service.algorithms = options.algorithms
         self.service.ntp_server = options.ntp_server

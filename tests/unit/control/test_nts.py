@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import resource
 import socket
 
 import pytest
@@ -74,6 +75,12 @@ def test_what_later_processes_get(tmp_path, caplog):
     nts.follow(configuration((tmp_path / "none.crt", tmp_path / "none.key"), tmp_path))
     assert nts.certificates.credentials is before
     assert f"{tmp_path}/none.crt : No such file or directory" in caplog.text
-    nts.follow(configuration(second, tmp_path, "maxntsconnections 1"))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limit[1]))
+    try:
+        nts.follow(configuration(second, tmp_path, "maxntsconnections 1000"))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
     assert nts.certificates.credentials is not before
     nts.close()
