@@ -4,6 +4,7 @@ Everything goes the way a user would go: files are written, then the command is 
 """
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from ntpd_fast.monitor.codec import requests as req
 from ntpd_fast.monitor.codec.address import Address
 from ntpd_fast.monitor.codec.commands import Number, Status
 from ntpd_fast.monitor.codec.layout import Message
+from tests.daemon import Daemon
 from tests.pki import Authority
 from tests.scrape import Scraper
 
@@ -23,8 +25,6 @@ class Place:
     """Where the daemon under test keeps things, and who gives it time."""
 
     directory: Path
-    socket: str
-    cmdport: int
     upstream_port: int
     authority: Authority = field(default_factory=Authority)
 
@@ -43,10 +43,12 @@ class Place:
 class Disturber:
     """Does what is due. `done` counts by name, `refused` what the daemon did not do."""
 
-    def __init__(self, place: Place, duration_s: float) -> None:
+    def __init__(self, place: Place, daemon: Daemon, duration_s: float) -> None:
         self._place = place
-        self._connection = Connection([Endpoint(place.socket)])
-        self.scrapers = [Scraper(Endpoint(place.socket)), Scraper(Endpoint(None, "127.0.0.1", place.cmdport))]
+        self._daemon = daemon
+        self._configuration = (daemon.directory / "conf").read_text()
+        self._connection = Connection([Endpoint(daemon.socket)])
+        self.scrapers = [Scraper(Endpoint(daemon.socket)), Scraper(Endpoint(None, "127.0.0.1", daemon.cmdport))]
         self.done: dict[str, int] = {}
         self.refused: list[str] = []
         # (name, every so many seconds, what), at least a few times in a short run
@@ -58,6 +60,7 @@ class Disturber:
                 ("clients", 60.0, self._clients),
                 ("rekey", 60.0, self._rekey),
                 ("reload sources", 30.0, self._reload_sources),
+                ("reload", 60.0, self._reload),
                 ("cyclelogs", 60.0, self._cycle_logs),
                 ("dump", 60.0, self._dump),
             )
@@ -110,6 +113,15 @@ class Disturber:
     def _reload_sources(self, turn: int) -> None:
         self._place.write_files(turn)
         self._command(Number.RELOAD_SOURCES)
+
+    def _reload(self, turn: int) -> None:
+        """Another configuration: one more worker or one less, other rules, other limits."""
+        lines = ("workers 3", f"allow 198.51.{turn % 256}.0/24", "cmdratelimit interval 1", f"logbanner {turn % 50}")
+        path = self._daemon.directory / "conf"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(self._configuration + "".join(f"{line}\n" for line in lines if turn % 2))
+        fresh.replace(path)
+        self._daemon.process.send_signal(signal.SIGHUP)
 
     def _cycle_logs(self, turn: int) -> None:
         for path in (self._place.directory / "logs").glob("*.log"):

@@ -28,6 +28,7 @@ _SETTLE_S = 300.0
 # Told now and then: seconds since the start, samples so far, the clients.
 Progress = Callable[[float, Sequence[Sample], Sequence[Clients]], None]
 _LOOPBACK = IPv4Address("127.0.0.1")
+RELOADED = "Reloaded the configuration"
 # Lines of the log that only a fault of ours writes.
 _SUSPICIOUS = ("Traceback", "Unexpected", "was killed", "exited with status", "stands still", "nonsense")
 
@@ -85,7 +86,6 @@ def soak(duration_s: float, rate: float, *, progress: Progress | None = None) ->
         # long enough for a set of NTS clients to live on its cookies
         rotate_s = round(max(5.0, min(60.0, duration_s / 10)))
         daemon = stack.enter_context(running(directives(place, nts_port, rotate_s)))
-        place.socket, place.cmdport = daemon.socket, daemon.cmdport
         return _watch(daemon, place, nts_port, duration_s, rate, progress)
 
 
@@ -96,7 +96,7 @@ def prepared(upstream_port: int) -> Iterator[Place]:
         directory = Path(name)
         for part in ("sources.d", "logs", "dumps", "nts"):
             (directory / part).mkdir()
-        place = Place(directory, "", 0, upstream_port)
+        place = Place(directory, upstream_port)
         place.write_files(0)
         yield place
 
@@ -108,7 +108,7 @@ def _watch(
         Clients(kind, Target(_LOOPBACK, daemon.port), Target(_LOOPBACK, nts_port), rate * kind.share, seed)
         for seed, kind in enumerate(KINDS, 1)
     ]
-    disturber = Disturber(place, duration_s)
+    disturber = Disturber(place, daemon, duration_s)
     samples: list[Sample] = []
     started = time.monotonic()
     sample_s = min(SAMPLE_S, duration_s / 20)
@@ -166,7 +166,12 @@ def _judge(
         problems.append(f"{unanswered} reports not answered")
     problems += disturber.refused[:10]
     problems += [line for line in daemon.log.splitlines() if any(word in line for word in _SUSPICIOUS)][:10]
-    if faults.worker_starts != WORKERS:
+    reloads = disturber.done.get("reload", 0)
+    # one that comes while another is under way may be one with it, and the last may be under way still
+    if not reloads // 2 <= (count := daemon.log.count(RELOADED)) <= reloads:
+        problems.append(f"{count} of {reloads} changes of the configuration were taken up")
+    # every other one adds a worker
+    if faults.worker_starts > WORKERS + (reloads + 1) // 2:
         problems.append(f"workers were started {faults.worker_starts} times")
     kinds = {
         one.kind.name: {

@@ -20,7 +20,7 @@ def problems(samples, settle_s=100.0):
 def test_a_short_soak_loses_nothing_and_grows_nothing():
     outcome = soak(20.0, 2000.0)
     assert outcome.problems == []
-    assert {trend.role for trend in outcome.trends} == {"supervisor", "control", "worker 0", "worker 1", "nts-ke 0"}
+    assert {trend.role for trend in outcome.trends} >= {"supervisor", "control", "worker 0", "worker 1", "nts-ke 0"}
     assert all(counters["answered"] for counters in outcome.kinds.values())
     assert all(outcome.disturbances.values())
 
