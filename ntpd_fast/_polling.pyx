@@ -43,6 +43,7 @@ cdef double GATHER = 8.0
 cdef double GATHER_MAX_NS = 50000.0
 cdef int GATHERED = 32                          # a batch with so many needs no waiting
 cdef double GAP_WEIGHT = 0.125
+cdef double GAP_MAX_NS = 1000000.0              # a silence counts as no more, so that it is soon forgotten
 cdef int64_t HOT_GAP_NS = 500000                # mean time between these turns at most
 cdef int64_t CHECK_NS = 500000                  # how long the other descriptors may wait meanwhile
 
@@ -55,10 +56,10 @@ cdef void gather(worker_state *common, int received, int64_t now) noexcept nogil
         return
     gap = <double>(now - common.last_turn_ns) / received
     common.last_turn_ns = now
-    if gap > GATHER_GAP_NS:
-        gap = GATHER_GAP_NS
+    if gap > GAP_MAX_NS:
+        gap = GAP_MAX_NS
     common.gap_ns += (gap - common.gap_ns) * GAP_WEIGHT
-    if received < GATHERED and common.kernel_rx and common.gap_ns < GATHER_GAP_NS * 0.9:
+    if received < GATHERED and common.kernel_rx and common.gap_ns < GATHER_GAP_NS:
         gap = common.gap_ns * GATHER
         pause.tv_sec = 0
         pause.tv_nsec = <long>(GATHER_MAX_NS if gap > GATHER_MAX_NS else gap)

@@ -417,7 +417,7 @@ cdef class WorkerCore:
         self.state.serve.rng = &self.state.random
         self.state.serve.min_poll = -19
         self.state.stale_ns = stale_ns
-        self.state.gap_ns = 50000.0
+        self.state.gap_ns = 1e6
         if not clientlog_attach(&self.state.serve.log, part(worker, worker.region.log_offset), worker.region.log_size):
             raise ValueError("the worker's client log is damaged")
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
