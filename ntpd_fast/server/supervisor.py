@@ -212,7 +212,6 @@ class Supervisor:
     def run(self) -> int:
         """Start everything, keep it alive, end it; the daemon's exit status."""
         # What exists now is never garbage: collections in children then leave the shared pages alone.
-        gc.collect()
         gc.freeze()
         wakeup = _catch_signals()
         try:
