@@ -25,6 +25,7 @@ from ntpd_fast.config import (
     parse_lines,
     system_resolver,
 )
+from ntpd_fast.config.keyfile import access_warnings
 from ntpd_fast.config.printer import print_file, print_lines
 from ntpd_fast.config.start import user_exists
 from ntpd_fast.control.confinement import make_sandbox
@@ -270,6 +271,9 @@ def _give_up_rights(setup: Setup) -> None:
         raise FatalError(f"Could not give up rights : {error.strerror}") from error
     if os.geteuid() == 0:
         log.warning("Running with root privileges")
+    elif setup.config.keyfile is not None:
+        for warning in access_warnings(setup.config.keyfile):
+            log.warning("%s", warning)
     if setup.run.control_clock and not privileges.has_capability(Capability.SYS_TIME):
         log.warning("CAP_SYS_TIME not present")
     setup.sandbox.close_in(Kind.SUPERVISOR)

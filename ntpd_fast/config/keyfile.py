@@ -111,6 +111,18 @@ def read_keyfile(path: str, supported: Collection[KeyType] = SUPPORTED) -> KeyFi
     return KeyFile(keys, tuple(warnings))
 
 
+def access_warnings(path: str) -> tuple[str, ...]:
+    """What to tell of a key file that this process, its rights given up, cannot read again, or could change."""
+    warnings = []
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        warnings.append(f"Missing read access to {path} : {error.strerror}")
+    if os.access(path, os.W_OK):
+        warnings.append(f"Having write access to {path}")
+    return tuple(warnings)
+
+
 def _read(path: str) -> tuple[bytes, int]:
     # Without O_NONBLOCK a FIFO would hold up the daemon until somebody writes to it.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:

@@ -123,6 +123,9 @@ class Reloading:
         except OSError as error:
             self._refuse(str(error.strerror))
             return
+        # at once: their queues fill already
+        for group in opened:
+            self._serving.begin(group)
         gone = [group for group in sockets.groups if group.bind not in wanted]
         for group in gone:
             sockets.take(group.bind)
@@ -130,8 +133,6 @@ class Reloading:
         make_state_directories(change.config, setup.user)
         if change.config.dscp != old_config.dscp:
             sockets.set_dscp(change.config.dscp)
-        for group in opened:
-            self._serving.begin(group)
         self._take_up(change, reading)
         for group in gone:
             self._serving.end(group)

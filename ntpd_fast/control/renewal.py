@@ -71,14 +71,15 @@ class Renewal:
         except OSError as error:
             self._refuse(supervisor, str(error.strerror or error))
             return
+        # at once: their queues fill already
+        for group in opened:
+            self._give(supervisor, group)
         old = setup.config
         fields = compare(old, change.config).fields
         setup.adopt(change, reading)
         make_state_directories(change.config, setup.user)
         if "dscp" in fields:
             setup.ntp_sockets.set_dscp(change.config.dscp)
-        for group in opened:
-            self._give(supervisor, group)
         dropped = " ".join(address_of(group.control) for group in gone if group.control is not None)
         yield from self._configure(supervisor, memory, dropped)
         for group in gone:
