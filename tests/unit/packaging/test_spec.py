@@ -40,6 +40,51 @@ def test_what_is_bundled_is_declared_and_new_enough():
         assert required == [minimum, minimum]
 
 
+def test_unbundled_it_asks_for_what_the_distribution_has():
+    def ask(what: str) -> set[str]:
+        done = subprocess.run(
+            ["rpmspec", "-q", what, "--without", "bundled", str(ROOT / "packaging/rpm/ntpd-fast.spec")],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        )
+        return set(done.stdout.splitlines())
+
+    libraries = {"python3-uvloop >= 0.21", "python3-pyroute2 >= 0.7.12", "python3-cryptography >= 43"}
+    assert libraries < ask("--requires")
+    assert libraries | {"python3-Cython >= 3.0.11"} < ask("--buildrequires")
+    assert not any("bundled" in line for line in ask("--provides"))
+
+
+# What the package of a system service has, with chrony's counterpart in the package that takes its place.
+ITEMS = (
+    ("sysusers", "%{_sysusersdir}/ntpd-fast.conf", "%{_sysusersdir}/ntpd-fast-chrony.conf"),
+    ("tmpfiles", "%{_tmpfilesdir}/ntpd-fast.conf", "%{_tmpfilesdir}/ntpd-fast-chrony.conf"),
+    ("logrotate", "%{_sysconfdir}/logrotate.d/ntpd-fast", "%{_sysconfdir}/logrotate.d/chrony"),
+    ("options", "%{_sysconfdir}/sysconfig/ntpd-fast", "%{_sysconfdir}/sysconfig/chronyd"),
+    ("dispatcher", "%{nm_dispatcherdir}/20-ntpd-fast-onoffline", "%{nm_dispatcherdir}/20-chrony-onoffline"),
+    ("DHCP sources", "%{nm_dispatcherdir}/20-ntpd-fast-dhcp", "%{nm_dispatcherdir}/20-chrony-dhcp"),
+    ("DHCP directory", "%{_rundir}/ntpd-fast-dhcp", "%{_rundir}/chrony-dhcp"),
+    ("wait", "%{_unitdir}/ntpd-fast-wait.service", "%{_unitdir}/chrony-wait.service"),
+    ("timedated", "%{ntp_unitsdir}/50-ntpd-fast.list", "%{ntp_unitsdir}/50-chronyd.list"),
+    ("completion", "%{bash_completions_dir}/ntpc-fast", "%{bash_completions_dir}/chronyc"),
+    ("keys", "%{_sysconfdir}/ntpd-fast.keys", "%{_sysconfdir}/chrony.keys"),
+    ("configuration", "%{_sysconfdir}/ntpd-fast.conf", "%{_sysconfdir}/chrony.conf"),
+    ("state", "%{_sharedstatedir}/ntpd-fast", "%{_sharedstatedir}/chrony"),
+    ("logs", "%{_localstatedir}/log/ntpd-fast", "%{_localstatedir}/log/chrony"),
+    ("manual", "%{_mandir}/man8/ntpd-fast.8*", "%{_mandir}/man8/chronyd.8*"),
+)
+
+
+def test_the_package_has_what_a_system_service_has():
+    main, chrony = (SPEC.partition(start)[2].partition("\n%files")[0] for start in ("\n%files\n", "\n%files chrony\n"))
+    for what, ours, theirs in ITEMS:
+        assert re.search(rf"{re.escape(ours)}$", main, re.MULTILINE), what
+        assert re.search(rf"{re.escape(theirs)}$", chrony, re.MULTILINE), what
+    for service in ("ntpd-fast", "ntpd-fast-nts", "ntpd-fast-monitor"):
+        assert f"%{{firewalld_dir}}/{service}.xml" in main
+    assert "\nConflicts:      chrony\n" in SPEC
+    assert "\n%changelog\n" in SPEC
+
+
 def test_every_unit_is_packaged():
     units = {path.name for path in (ROOT / "systemd").iterdir()}
     assert units == set(re.findall(r"^%\{_unitdir\}/(ntpd-fast\S+)$", SPEC, re.MULTILINE))
