@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.daemon import Daemon, running
 from tests.interop import chronyd
 from tests.interop.test_pools import in_site, reach, selected, servers
-from tests.interop.test_upstream import KEYS
+from tests.interop.test_upstream import KEYS, field
 from tests.nameserver import NameServer
 from tests.netns import ip
 from tests.processes import wait_until
@@ -17,6 +17,11 @@ POLLS = "iburst minpoll 0 maxpoll 0"
 def activity(daemon: Daemon) -> tuple[int, ...]:
     """Sources online, offline, in a burst to return to either, without an address."""
     return tuple(int(word) for word in daemon.chronyc("-c", "activity").split(","))
+
+
+def sent(daemon: Daemon, address: str) -> int:
+    """Requests sent to a source so far."""
+    return int(field(daemon.chronyc("ntpdata", address), "Total TX"))
 
 
 def test_sources_follow_their_routes(tmp_path: Path) -> None:
@@ -45,9 +50,12 @@ def test_sources_follow_their_routes(tmp_path: Path) -> None:
             wait_until(lambda: all(value != "0" for value in reach(daemon).values()), "all answer")
             # a burst on demand leaves an offline source offline
             daemon.chronyc("offline")
+            assert activity(daemon) == (0, 3, 0, 0, 0)
+            before = sent(daemon, "192.0.2.1")
             daemon.chronyc("burst", "2/4", "192.0.2.1")
-            assert activity(daemon) == (0, 2, 0, 1, 0)
+            wait_until(lambda: sent(daemon, "192.0.2.1") >= before + 2, "there is a burst")
             wait_until(lambda: activity(daemon) == (0, 3, 0, 0, 0), "the burst is over")
+            assert sent(daemon, "192.0.2.1") <= before + 4
 
     in_site(scenario, tmp_path)
 
