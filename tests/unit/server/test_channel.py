@@ -1,5 +1,7 @@
 """Messages between the supervisor and its children."""
 
+import os
+
 import pytest
 
 from ntpd_fast.server.channel import MESSAGE_BYTES, Channel, ChannelClosed, Message, Verb
@@ -56,3 +58,28 @@ def test_unknown_word_is_our_bug(pair):
     one._socket.send(b"nonsense")
     with pytest.raises(ValueError, match="nonsense"):
         other.receive()
+
+
+def test_descriptors_arrive_as_new_ones(pair):
+    one, other = pair
+    read_end, write_end = os.pipe()
+    one.send(Verb.ADD, "127.0.0.1:123", [write_end])
+    os.close(write_end)
+    message = other.receive()
+    assert (message.verb, message.text, len(message.descriptors)) == (Verb.ADD, "127.0.0.1:123", 1)
+    os.write(message.descriptors[0], b"x")
+    assert os.read(read_end, 1) == b"x"
+    assert not os.get_inheritable(message.descriptors[0])
+    os.close(message.descriptors[0])
+    os.close(read_end)
+
+
+def test_descriptors_of_a_child_are_closed_and_its_bug(pair):
+    one, other = pair
+    read_end, write_end = os.pipe()
+    one.send(Verb.STATUS, "x", [write_end])
+    os.close(write_end)
+    with pytest.raises(ValueError, match="status"):
+        other.receive()
+    assert os.read(read_end, 1) == b""
+    os.close(read_end)

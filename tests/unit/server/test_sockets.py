@@ -1,5 +1,6 @@
 """Opening of NTP sockets and steering of clients to workers, with real sockets on ports of our own."""
 
+import contextlib
 import ipaddress
 import logging
 import random
@@ -268,3 +269,45 @@ def test_without_workers_one_socket_is_controls(opening):
     sockets = opening([BindAddress.any(IPV4, port)], 0, handed_over=HandedOver(handed_over(port, 2)))
     assert len(sockets.for_control()) == 1
     assert sockets.workers == 0
+
+
+def waiting(group: under_test.Group) -> int:
+    """How many datagrams wait in the sockets of a group."""
+    count = 0
+    for member in [group.control, *group.workers]:
+        assert member is not None
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                member.recv(100)
+                count += 1
+    return count
+
+
+def test_address_opened_beside_a_wider_one_takes_over_and_gives_back(opening):
+    port = free_port()
+    sockets = opening([BindAddress.any(IPV4, port)], 2)
+    wide = sockets.groups[0]
+    narrow = sockets.extend(BindAddress(IPV4, "127.0.0.1", port), 2)
+    for last in range(1, 20):
+        send_from(f"127.0.1.{last}", port)
+    assert (waiting(wide), waiting(narrow)) == (0, 19)
+    send_from("127.0.1.1", port)
+    under_test.cut_off(sockets.take(narrow.bind))
+    send_from("127.0.1.2", port)
+    assert (waiting(wide), waiting(narrow)) == (1, 1)
+    under_test.close_group(narrow)
+    assert [group.bind for group in sockets.groups] == [wide.bind]
+
+
+def test_addresses_are_opened_all_or_none(opening):
+    port = free_port()
+    sockets = opening([BindAddress.any(IPV4, port)], 1)
+    with socket.socket(IPV4, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = BindAddress(IPV4, "127.0.0.1", other.getsockname()[1])
+        wanted = [BindAddress.any(IPV4, port), BindAddress(IPV4, "127.0.0.2", port), taken]
+        refused = r"Could not open NTP socket on 127\.0\.0\.1:\d+ : Address already in use$"
+        with pytest.raises(OSError, match=refused):
+            sockets.open_all(wanted, 1)
+    assert [group.bind for group in sockets.groups] == [BindAddress.any(IPV4, port)]
+    assert [group.bind.address for group in sockets.open_all(wanted[:2], 1)] == ["127.0.0.2"]
