@@ -252,5 +252,5 @@ def test_completion_knows_commands_and_their_words(machine, packages):
         return set(machine.run("bash", "-c", script).split())
 
     assert complete("chronyc", "source") == {"sources", "sourcestats", "sourcename"}
-    assert complete("ntpc-fast", "-n", "reload", "") == {"sources"}
+    assert complete("ntpc-fast", "-n", "reload", "") == {"sources", "config"}
     assert "makestep" in complete("ntpd-fast", "make")
