@@ -1,7 +1,7 @@
 # cython: binding=True
 """`dataclass` without the compiling: the same classes as the standard library's, made much faster.
 
-The standard decorator writes source text for each method of each class and compiles it, which took 40 % of the time
+The standard decorator writes source text for each method of each class and compiles it, which took a quarter of the time
 this daemon needs to start. Here all classes share compiled methods that go by the list of fields. What is made is a
 dataclass for everybody else: `fields`, `replace`, `asdict` and pattern matching work. Supported is what this project
 uses: `frozen`, `slots`, `eq`, `order`, `kw_only`; `field` with its defaults, `init`, `repr`, `compare`, `hash`.
