@@ -17,6 +17,7 @@ from ntpd_fast.clock.driftfile import DriftFile
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.manual import Manual
 from ntpd_fast.clock.reference import ReferenceOptions
+from ntpd_fast.config import ConfigError
 from ntpd_fast.config.diff import compare
 from ntpd_fast.config.model import Config, LogKind
 from ntpd_fast.control.broadcast import Broadcaster
@@ -34,7 +35,7 @@ from ntpd_fast.control.signing import make_signer
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
-from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.access import AccessTable, AccessTableFull
 from ntpd_fast.system.messages import Log, Severity
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def _step(fields: str, apply: Apply) -> Step:
 
 
 def _access(parts: Parts, config: Config) -> None:
-    parts.access.replace(AccessTable.from_rules(config.access))
+    try:
+        parts.access.replace(AccessTable.from_rules(config.access))
+    except AccessTableFull as error:
+        parts.log(Severity.ERROR, f"Could not change NTP access : {error}")
 
 
 def _command_access(parts: Parts, config: Config) -> None:
@@ -123,7 +127,11 @@ def _clock(parts: Parts, config: Config) -> None:
 
 
 def _temperature(parts: Parts, config: Config) -> None:
-    parts.clockwork.compensate(config, parts.files.writer(LogKind.TEMPCOMP))
+    try:
+        parts.clockwork.compensate(config, parts.files.writer(LogKind.TEMPCOMP))
+    except ConfigError as error:
+        # the file of points has changed since it was checked
+        parts.log(Severity.ERROR, str(error))
 
 
 def _leap_seconds(parts: Parts, config: Config) -> None:

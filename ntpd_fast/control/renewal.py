@@ -27,6 +27,7 @@ from ntpd_fast.server.engine import address_of
 from ntpd_fast.server.sockets import Group, close_group, cut_off
 from ntpd_fast.server.supervisor import Slot, Supervisor
 from ntpd_fast.system import log as daemon_log
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.log import log_function
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,16 @@ class Renewal:
 
     def script(self, supervisor: Supervisor) -> Waits:
         """One reload from reading to the last closed socket."""
-        memory = os.memfd_create("ntpd-fast-configuration", os.MFD_CLOEXEC)
+        try:
+            memory = os.memfd_create("ntpd-fast-configuration", os.MFD_CLOEXEC)
+        except OSError as error:
+            self._refuse(supervisor, f"Could not make shared memory : {why(error)}")
+            return
         try:
             yield from self._reload(supervisor, memory)
+        except OSError as error:
+            # the system has no room for what comes after control: everybody serves on as they are
+            log.error("Could not bring the reload to its end : %s", why(error))
         finally:
             os.close(memory)
 
