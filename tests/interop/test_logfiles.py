@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.system.messages import Severity
 from ntpd_fast.system.timers import AsyncioScheduler
+from tests import daemon
 from tests.interop.chronyd import chronyd_path, running
 
 pytestmark = pytest.mark.skipif(chronyd_path() is None, reason="chronyd is not installed")
@@ -151,3 +154,35 @@ def test_same_columns_as_chronyd(tmp_path: Path) -> None:
         assert (ours / f"{name}.log").stat().st_mode == (theirs / f"{name}.log").stat().st_mode
         # a title ends at most one column before its lines do
         assert {len(line) for line in our_entries} & {len(line) for line in their_entries}
+
+
+def lines_but_for_their_seconds(path: Path, least: int, alive: Callable[[], str]) -> list[str]:
+    """The first `least` lines of a log that is being written, each date and time replaced by an X."""
+    deadline = time.monotonic() + 30
+    while True:
+        lines = path.read_text().splitlines() if path.exists() else []
+        if len(lines) > least:
+            return [re.sub(rf"^{DATE}", "X", line) for line in lines[:least]]
+        assert time.monotonic() < deadline, (lines, alive())
+        time.sleep(0.1)
+
+
+def test_temperature_compensation_is_logged_like_chronyds(tmp_path: Path) -> None:
+    """Both whole daemons with the same sensor file: the same lines, but for the second in which each was written."""
+    sensor = tmp_path / "sensor"
+    sensor.write_text("40000\n")
+    for name in ("chronyd", "theirs", "ours"):
+        (tmp_path / name).mkdir(mode=0o700)
+
+    def lines(logdir: Path) -> list[str]:
+        compensation = f"tempcomp {sensor} 1 26000 0.0 0.000183 0.0"
+        return [compensation, f"logdir {logdir}", "log tempcomp", "logbanner 3"]
+
+    with (
+        running(tmp_path / "chronyd", *lines(tmp_path / "theirs"), port=0) as chronyd,
+        daemon.running(lines(tmp_path / "ours")) as ours,
+    ):
+        their_lines = lines_but_for_their_seconds(tmp_path / "theirs/tempcomp.log", 8, lambda: chronyd.log)
+        our_lines = lines_but_for_their_seconds(tmp_path / "ours/tempcomp.log", 8, lambda: ours.log)
+    assert our_lines == their_lines
+    assert sum(line.startswith("X") for line in our_lines) >= 2
