@@ -57,8 +57,8 @@ def escape(text: str) -> str:
 
 def prose(text: str) -> str:
     """A sentence of a table, a line of its own."""
-    text = text.replace("\\", "\\e").replace(" -", " \\-").replace("(-", "(\\-")
-    return f"\\&{text}" if text.startswith((".", "'")) else text
+    text = text.replace("\\", "\\e").replace(" -", " \\-").replace("(-", "(\\-").replace("'", "\\(aq")
+    return f"\\&{text}" if text.startswith(".") else text
 
 
 def syntax(text: str) -> str:
@@ -118,6 +118,9 @@ class Texts:
                 self._texts[name] = ""
             else:
                 self._texts[name] += line + "\n"
+
+    def has(self, name: str) -> bool:
+        return name in self._texts
 
     def of(self, name: str, *, required: bool = True) -> str:
         """The text; empty where there is none and none is required."""
@@ -286,7 +289,7 @@ def daemon_options() -> Iterator[str]:
     for letter, argument, description, _ in ROWS:
         long = {"v": " , Fl Fl version", "h": " , Fl Fl help"}.get(letter, "")
         yield f".It Fl {letter}{long}" + (f" Ar {argument}" if argument else "")
-        yield prose(description.replace("'", "\\(aq")) + "."
+        yield prose(description) + "."
         yield from texts.of(f"-{letter}", required=False).splitlines()
     yield ".El"
     complain(texts)
@@ -302,7 +305,10 @@ def commands() -> Iterator[str]:
             head = f".It Ic {word.replace('|', ' | ')} {syntax(arguments)}".rstrip()
             yield head
             yield prose(description.replace("\n", " ")) + "."
-            if place + 1 == len(rows) or rows[place + 1][0].split()[0] != word:
+            # a text of the whole command, else one that follows all commands of that word
+            if texts.has(command):
+                yield from texts.of(command).splitlines()
+            elif place + 1 == len(rows) or rows[place + 1][0].split()[0] != word:
                 yield from texts.of(word, required=False).splitlines()
         yield ".El"
     complain(texts)

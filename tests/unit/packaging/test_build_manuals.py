@@ -58,6 +58,8 @@ def test_mandoc_has_nothing_to_say(directory, name):
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )
     assert [line for line in done.stdout.splitlines() if not HARMLESS.search(line)] == []
+    # an escape that was escaped once more
+    assert re.findall(r".*\\\(.*", shown(directory / name)) == []
 
 
 def test_every_directive_has_an_item_and_every_option_is_explained(conf):
