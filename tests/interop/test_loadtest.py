@@ -91,8 +91,9 @@ def test_a_comparison_of_chronyd_with_itself_runs(tmp_path: Path) -> None:
     (scenario,) = json.loads(file.read_text())["scenarios"]
     assert not scenario["problems"]
     for server in ("first", "second"):
-        (metrics,) = scenario["rounds"][server]
-        assert 1 < metrics["cpu_us"] < 200
-        assert metrics["interleaved_share"] > 0.99
+        assert scenario["rounds"][server]
+        for metrics in scenario["rounds"][server]:
+            assert 1 < metrics["cpu_us"] < 200
+            assert metrics["interleaved_share"] > 0.99
     assert 0.3 < scenario["ratios"]["cpu_us"] < 3
     assert "How it was measured" in done.stdout
