@@ -42,6 +42,11 @@ class BurstControl:
         """Whether requests are sent."""
         return self.state is not Connectivity.OFFLINE
 
+    @property
+    def online(self) -> bool:
+        """Whether it is online, or will be when its burst ends."""
+        return self.state in (Connectivity.ONLINE, Connectivity.BURST_WAS_ONLINE)
+
     def switch_online(self) -> bool:
         """Go online; returns whether the association has to start afresh."""
         if self.state is Connectivity.OFFLINE:

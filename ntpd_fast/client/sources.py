@@ -648,14 +648,11 @@ class Sources:
         matching.sort(key=lambda source: source.selectable is self.selector.selected)
         now = self.now()
         for source in matching:
-            before = source.association.burst.state
+            before = source.association.burst.online
             command(source, now)
-            after = source.association.burst.state
-            # Going online may begin with a burst.
-            if before is Connectivity.OFFLINE and after in (Connectivity.ONLINE, Connectivity.BURST_WAS_ONLINE):
-                self._log(Severity.INFO, f"Source {source.text} online")
-            elif after is Connectivity.OFFLINE and after is not before:
-                self._log(Severity.INFO, f"Source {source.text} offline")
+            after = source.association.burst.online
+            if after is not before:
+                self._log(Severity.INFO, f"Source {source.text} {'online' if after else 'offline'}")
         return bool(matching)
 
     def _stats_options(self, options: SourceOptions | RefclockConfig) -> StatsOptions:

@@ -360,6 +360,22 @@ def test_online_and_offline() -> None:
     assert {address for address, _, _ in bench.network.sent[-2:]} == {IPv4Address("10.0.0.2")}
 
 
+def test_the_state_after_a_burst_is_told_when_it_is_chosen() -> None:
+    """As chronyd 4.3: each change of what the source is to be, at the command."""
+    bench = Bench("server 10.0.0.1 iburst")
+    bench.serve("10.0.0.1")
+    bench.sources.start()
+    bench.scheduler.run(1.0)
+    assert bench.sources.activity().burst_online == 1
+    switches = [bench.sources.switch_offline, bench.sources.switch_online]
+    for switch in (switches[0], switches[0], switches[1], switches[1], switches[0]):
+        assert switch(everything)
+    told = [text for _, text in bench.logged if text.endswith("line")]
+    assert told == [f"Source 10.0.0.1 {state}" for state in ("offline", "online", "offline")]
+    bench.scheduler.run(60.0)
+    assert bench.sources.activity().offline == 1
+
+
 def test_selected_source_is_switched_last() -> None:
     bench = Bench("server 10.0.0.1 iburst", "server 10.0.0.2 iburst")
     bench.serve("10.0.0.1", "10.0.0.2")
