@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-filter test-slow lint man rpm test-rpm bench bench-reload bench-start bench-quick bench-reports soak faults sim accuracy clean
+.PHONY: deps build debug run test test-again test-filter test-slow lint man rpm test-rpm bench bench-reload bench-start bench-quick bench-reports soak faults sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -37,8 +37,14 @@ $(PEERS):
 
 test: build $(PEERS)
 	# The system tests fork daemons from their own process: one that no other test has left descriptors in.
-	$(PY) -m pytest -m "not slow" tests/system
-	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/fuzz
+	status=0; \
+	$(PY) -m pytest -m "not slow" tests/system || status=1; \
+	$(PY) -m pytest -m "not slow" tests/unit tests/sim tests/interop tests/fuzz || status=1; \
+	exit $$status
+
+# Those that failed in the last run, once more.
+test-again: build
+	$(PY) -m pytest -m "not slow" --last-failed --last-failed-no-failures none tests
 
 # Every daemon of the tests closed in: TEST_FILTER_LEVEL=1 make test-filter for the stricter lists. About five minutes.
 test-filter: build
