@@ -38,12 +38,18 @@ def read(supervisor: int, at_s: float) -> list[Sample]:
     for pid in (supervisor, *children_of(supervisor)):
         try:
             role = "supervisor" if pid == supervisor else status_of(pid, "Name")[0].removeprefix("ntpd-")
-            rss, own, shared = (int(field.split()[0]) for field in status_of(pid, "VmRSS", "RssAnon", "RssShmem"))
+            try:
+                memory = status_of(pid, "VmRSS", "RssAnon", "RssShmem")
+            except KeyError:  # one that has ended but is not yet collected has no memory
+                continue
+            rss, own, shared = (int(field.split()[0]) for field in memory)
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             descriptors = len(os.listdir(f"/proc/{pid}/fd"))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        pss = next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), None)
+        if pss is None:
+            continue
         samples.append(Sample(at_s, role, pid, rss, own, pss, shared, descriptors))
     return samples
 

@@ -1,9 +1,11 @@
 """A short soak, and the judgement of the long one: what grows is found, what only moves is not."""
 
+import os
+
 import pytest
 
 from tests.soak.run import soak
-from tests.soak.samples import GROWTH_MAX_KIB, Sample, trends
+from tests.soak.samples import GROWTH_MAX_KIB, Sample, read, trends
 
 
 def series(own, descriptors=None, *, pid=1, start_s=0.0, role="control"):
@@ -58,3 +60,12 @@ def test_descriptors_that_come_and_go_are_no_leak():
     assert problems(series([20000] * 100, moving)) == []
     leaking = [20 + turn % 4 + turn // 10 for turn in range(100)]
     assert problems(series([20000] * 100, leaking)) == ["control: descriptors grew from 26 to 29"]
+
+
+def test_a_child_that_has_ended_but_is_not_collected_is_left_out():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert [sample.pid for sample in read(os.getpid(), 0.0)] == [os.getpid()]
+    os.waitpid(pid, 0)
