@@ -182,8 +182,8 @@ def _read_config(identity: Identity, options: Options) -> Config:
     check_start(config, user=options.user, sched_priority=options.priority, filter_level=options.filter_level)
     for warning in (*config.warnings, *check_support(config)):
         log.warning("%s", warning)
-    if options.set_from_rtc:
-        log.warning("Setting the clock from the RTC (-s) has no effect yet")
+    if options.set_from_rtc and os.path.exists(config.rtcdevice):
+        log.warning("Setting the clock from the RTC (-s) has no effect yet, only the drift file is used")
     return config
 
 

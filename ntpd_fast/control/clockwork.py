@@ -26,6 +26,7 @@ from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.precision import measure_precision_s
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
+from ntpd_fast.clock.restore import restore_time
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.clock.tempcomp import TemperatureCompensation, model_of
 from ntpd_fast.config.model import Config, SourceConfig
@@ -57,6 +58,8 @@ class ClockworkOptions:
     """`-R`: the initial steps were made before."""
     resume: ServedReference | None = None
     """The last page of a predecessor that died."""
+    restore_time: bool = False
+    """`-s`: a clock that is behind the drift file is stepped to it, once; not for who takes over from a predecessor."""
     tempcomp_log: Callable[[str], None] | None = None
     """Takes the lines of tempcomp.log."""
 
@@ -99,6 +102,8 @@ class Clockwork:
         self.compensate(config, options.tempcomp_log)
         if options.resume is not None:
             self.clock.resume(options.resume.mapping, options.resume.base_freq_ppm)
+        elif options.restore_time and config.driftfile is not None:
+            restore_time(self.clock, config.driftfile.path, log)
         self.reference = Reference(
             self.clock,
             ReferenceOptions.from_config(config, restarted=options.restarted),

@@ -264,7 +264,13 @@ def start_clockwork(
         ),
         hooks=hooks,
         authenticators=nts.authenticator,
-        options=ClockworkOptions(mode, run.restarted, predecessor, files.writer(LogKind.TEMPCOMP)),
+        options=ClockworkOptions(
+            mode=mode,
+            restarted=run.restarted,
+            resume=predecessor,
+            restore_time=run.set_from_rtc,
+            tempcomp_log=files.writer(LogKind.TEMPCOMP),
+        ),
     )
     context.parts.callback(clockwork.close)
     nts.bind(clockwork.clock, clockwork.sources)

@@ -1,12 +1,18 @@
 """Logs, dumps and the initial correction of the whole daemon, with the lines distributions ship."""
 
+import os
 import re
+import signal
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.daemon import running
 from tests.interop import chronyd
 from tests.interop.test_upstream import wait_for
+from tests.processes import PATIENCE_S, children_of, wait_until
 
 
 def shipped(directory: Path) -> list[str]:
@@ -53,3 +59,70 @@ def test_the_initial_correction_comes_before_the_sources() -> None:
             assert time.monotonic() < deadline, daemon.log
             time.sleep(0.2)
         assert "0 sources online" in daemon.chronyc("activity")
+
+
+RESTORED = "Could not step system clock"
+"""What is seen of an attempt to restore the time where the clock is not ours (-x), of chronyd 4.3 as well."""
+
+
+def drift(directory: Path, date_s: float) -> Path:
+    """A drift file written at that time."""
+    path = directory / "drift"
+    path.write_text("            1.000000             0.500000\n")
+    os.utime(path, (date_s, date_s))
+    return path
+
+
+def story(texts: list[str]) -> list[str]:
+    """What the log says of the clock and of the drift file, in that order."""
+    return [text for text in texts if re.match("Disabled control|Could not step|System time|Frequency|Setting", text)]
+
+
+@pytest.mark.parametrize(
+    ("options", "ahead_s"), [(["-s"], 1e6), (["-s"], -1e6), (["-r", "-R", "-s"], 1e6), (["-Q", "-s"], 1e6)]
+)
+def test_the_time_is_restored_as_chronyd_does_it(make_daemon, tmp_path: Path, options: list[str], ahead_s: float):
+    path = drift(tmp_path, time.time() + ahead_s)
+    lines = [f"driftfile {path}", "makestep 1 3", f"dumpdir {tmp_path}/dumps"]
+    daemon = make_daemon(*lines, options=("-d", "-t", "1", *options))
+    done = daemon.run()
+    seen = story(done.texts)
+    assert seen == [
+        "Disabled control of system clock",
+        *([RESTORED] if ahead_s > 0 else []),
+        f"Frequency 1.000 +/- 0.500 ppm read from {path}",
+    ]
+    drift(tmp_path, time.time() + ahead_s)
+    theirs = subprocess.run(
+        [chronyd.chronyd_path(), "-x", "-d", "-u", "root", "-t", "1", *options, "-f", daemon.config],
+        capture_output=True, timeout=PATIENCE_S, check=False, text=True,
+    )  # fmt: skip
+    assert story([line.partition(" ")[2] for line in theirs.stderr.splitlines()]) == seen
+    assert theirs.returncode == done.returncode == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_time_is_restored_once(make_daemon, tmp_path: Path, workers: int) -> None:
+    path = drift(tmp_path, time.time() + 1e6)
+    lines = ("local", "allow", f"workers {workers}", f"driftfile {path}")
+    daemon = make_daemon(*lines, options=("-d", "-s")).start()
+    assert daemon.log_texts().count(RESTORED) == 1
+    assert daemon.ask() is not None
+    if workers:
+        # a control that takes over finds the clock as its predecessor has corrected it since
+        os.kill(children_of(daemon.pid)[0], signal.SIGKILL)
+        wait_until(lambda: "Resumed the state of the clock" in daemon.log_texts(), daemon.errors())
+        assert "Reference ID    : 7F7F0101" in daemon.chronyc("tracking")
+        assert daemon.log_texts().count(RESTORED) == 1
+    daemon.stop()
+
+
+def test_what_is_said_of_the_real_time_clock(make_daemon, tmp_path: Path) -> None:
+    warning = "Setting the clock from the RTC (-s) has no effect yet, only the drift file is used"
+    device = tmp_path / "rtc"
+    daemon = make_daemon(f"rtcdevice {device}", options=("-d", "-s")).start()
+    daemon.stop()
+    assert warning not in daemon.log_texts()
+    device.touch()
+    daemon.start().stop()
+    assert daemon.log_texts().count(warning) == 1
