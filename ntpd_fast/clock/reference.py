@@ -109,7 +109,7 @@ class Reference:
         self._maxchange_ignore = options.maxchange.ignore if options.maxchange else 0
         self._max_update_skew = abs(options.maxupdateskew_ppm) * PPM
         self._drift_age_s = 0.0
-        self._drift_unsaved = False
+        self._closed = False
         self.updates = 0
         """Updates of the clock so far."""
 
@@ -222,7 +222,6 @@ class Reference:
     def set_drift_store(self, store: DriftStore | None) -> None:
         """Remember the frequency elsewhere from now on; what is there already is not read."""
         self._drift_store = store
-        self._drift_unsaved = True
 
     def set_leap_db(self, leap_db: LeapDb | None) -> None:
         """Look leap seconds up elsewhere from the next update on."""
@@ -345,10 +344,12 @@ class Reference:
         )
 
     def close(self) -> None:
-        """Keep what the next start needs."""
+        """Keep what the next start needs: of the drift file also its date, by which `-s` restores the time."""
+        if self._closed:
+            return
+        self._closed = True
         self._local.close()
-        if self._drift_unsaved:
-            self._save_drift()
+        self._save_drift()
         if self._fallback is not None:
             self._fallback.close()
 
@@ -404,7 +405,6 @@ class Reference:
 
     def _save_drift(self) -> None:
         self._drift_age_s = 0.0
-        self._drift_unsaved = False
         if self._drift_store is None:
             return
         try:
@@ -517,7 +517,6 @@ class Reference:
 
     def _account(self, offset_s: float, interval_s: float) -> None:
         """Long-term figures: drift file, fallback drifts, RMS offset."""
-        self._drift_unsaved = True
         self._drift_age_s += interval_s
         if self._drift_age_s >= self._options.driftfile_interval_s:
             self._save_drift()

@@ -442,10 +442,19 @@ def test_the_drift_file_is_read_written_and_kept_at_exit() -> None:
     assert store.drift.frequency_ppm == bench.clock.absolute_frequency_ppm
 
 
-def test_without_an_update_the_drift_file_stays() -> None:
+def test_without_an_update_the_drift_file_gets_a_new_date() -> None:
     store = Store(Drift(-7.5, 0.25))
     Bench(store=store).reference.close()
-    assert store.saves == 0
+    assert store.saves == 1
+    assert store.drift is not None
+    assert store.drift.frequency_ppm == pytest.approx(-7.5, abs=1e-4)
+    assert store.drift.skew_ppm == pytest.approx(0.25)
+
+
+def test_a_first_drift_file_claims_nothing() -> None:
+    store = Store()
+    Bench(store=store).reference.close()
+    assert store.drift == Drift(0.0, 1e6)
 
 
 def test_a_bad_drift_file_is_told_and_ignored() -> None:
