@@ -104,3 +104,8 @@ cdef class KeyRing:
     cdef object _mapping        # keeps the memory alive
     cdef nts_ring *ring
     cdef nts_keys _copy
+
+    # Look for newer keys; false when there are none at all.
+    cdef bint refresh(self) noexcept
+    # A cookie as of `nts_make_cookie`, with the keys of the last `refresh`.
+    cdef uint32_t cookie(self, uint32_t algorithm, const uint8_t *c2s_s2c, uint8_t *cookie) except 0

@@ -393,6 +393,17 @@ cdef class KeyRing:
         length = nts_make_cookie(&self._copy, &process_random, algorithm, <const uint8_t *><const char *>keys, cookie)
         return (<const char *>cookie)[:length]
 
+    cdef bint refresh(self) noexcept:
+        return nts_keys_refresh(&self._copy, self.ring)
+
+    cdef uint32_t cookie(self, uint32_t algorithm, const uint8_t *c2s_s2c, uint8_t *cookie) except 0:
+        cdef uint32_t length
+        need_random()
+        length = nts_make_cookie(&self._copy, &process_random, algorithm, c2s_s2c, cookie)
+        if length == 0:
+            raise ValueError(f"no cookie for AEAD algorithm {algorithm}")
+        return length
+
     def open_cookie(self, cookie: bytes) -> tuple[int, bytes, bytes] | None:
         """(AEAD, C2S, S2C) of a cookie, None when it is not ours."""
         cdef uint8_t keys[64]

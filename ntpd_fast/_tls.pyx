@@ -23,19 +23,10 @@ cdef extern from *:
     """
 
 cdef extern from "<gnutls/gnutls.h>" nogil:
-    ctypedef struct gnutls_session_int:
-        pass
-    ctypedef gnutls_session_int *gnutls_session_t
-    ctypedef struct gnutls_certificate_credentials_st:
-        pass
-    ctypedef gnutls_certificate_credentials_st *gnutls_certificate_credentials_t
     ctypedef struct gnutls_priority_st:
         pass
     ctypedef gnutls_priority_st *gnutls_priority_t
     ctypedef void *gnutls_transport_ptr_t
-    ctypedef struct gnutls_datum_t:
-        unsigned char *data
-        unsigned int size
     ctypedef enum gnutls_certificate_type_t:
         GNUTLS_CRT_X509
     ctypedef enum gnutls_x509_crt_fmt_t:
@@ -93,9 +84,15 @@ cdef extern from "<gnutls/gnutls.h>" nogil:
     const char *gnutls_alert_get_name(gnutls_alert_description_t)
     ssize_t gnutls_record_recv(gnutls_session_t, void *data, size_t size)
     ssize_t gnutls_record_send(gnutls_session_t, const void *data, size_t size)
+    ctypedef enum gnutls_digest_algorithm_t:
+        pass
+    gnutls_digest_algorithm_t gnutls_prf_hash_get(const gnutls_session_t)
     int gnutls_bye(gnutls_session_t, gnutls_close_request_t)
     int gnutls_prf_rfc5705(gnutls_session_t, size_t label_size, const char *label, size_t context_size,
                            const char *context, size_t out_size, char *out)
+
+cdef extern from "<gnutls/crypto.h>" nogil:
+    unsigned gnutls_hash_get_len(gnutls_digest_algorithm_t)
 
 cdef extern from "<gnutls/x509.h>" nogil:
     unsigned int GNUTLS_VERIFY_DISABLE_TIME_CHECKS, GNUTLS_VERIFY_DISABLE_TRUSTED_TIME_CHECKS
@@ -104,7 +101,7 @@ cdef extern from "<gnutls/x509.h>" nogil:
 # A flight with a long certificate chain is some 10 KiB: a peer that makes us hold more is not doing key exchange.
 cdef enum:
     BUFFER_MAX = 131072         # bytes waiting in either direction
-    READ_SIZE = 16384           # bytes of a TLS record
+    NO_PROTOCOL = -1000000      # no GnuTLS error: the peer negotiated no application protocol
 
 
 class TlsError(Exception):
@@ -113,13 +110,6 @@ class TlsError(Exception):
 
 class AlpnError(TlsError):
     """The handshake was good, but the peer does not speak our protocol in it."""
-
-
-ctypedef struct tls_buffer:
-    uint8_t *data
-    size_t start
-    size_t end
-    size_t room
 
 
 cdef bint buffer_put(tls_buffer *buffer, const void *data, size_t size) noexcept nogil:
@@ -149,15 +139,8 @@ cdef void buffer_clear(tls_buffer *buffer) noexcept nogil:
     memset(buffer, 0, sizeof(tls_buffer))
 
 
-ctypedef struct tls_transport:
-    gnutls_session_t session
-    tls_buffer incoming
-    tls_buffer outgoing
-    bint end_of_input
-
-
 cdef ssize_t transport_push(gnutls_transport_ptr_t pointer, const void *data, size_t size) noexcept nogil:
-    cdef tls_transport *transport = <tls_transport *>pointer
+    cdef tls_session *transport = <tls_session *>pointer
     if not buffer_put(&transport.outgoing, data, size):
         gnutls_transport_set_errno(transport.session, EMSGSIZE)
         return -1
@@ -165,7 +148,7 @@ cdef ssize_t transport_push(gnutls_transport_ptr_t pointer, const void *data, si
 
 
 cdef ssize_t transport_pull(gnutls_transport_ptr_t pointer, void *data, size_t size) noexcept nogil:
-    cdef tls_transport *transport = <tls_transport *>pointer
+    cdef tls_session *transport = <tls_session *>pointer
     cdef tls_buffer *incoming = &transport.incoming
     cdef size_t have = incoming.end - incoming.start
     if have == 0:
@@ -183,8 +166,118 @@ cdef ssize_t transport_pull(gnutls_transport_ptr_t pointer, void *data, size_t s
 
 
 cdef int transport_pull_timeout(gnutls_transport_ptr_t pointer, unsigned int timeout_ms) noexcept nogil:
-    cdef tls_transport *transport = <tls_transport *>pointer
+    cdef tls_session *transport = <tls_session *>pointer
     return 1 if transport.end_of_input or transport.incoming.end > transport.incoming.start else 0
+
+
+cdef int begin(tls_session *tls, unsigned side, gnutls_certificate_credentials_t credentials, const char *alpn,
+               size_t alpn_size) noexcept nogil:
+    cdef gnutls_datum_t protocol
+    cdef int error
+    protocol.data = <unsigned char *>alpn
+    protocol.size = <unsigned int>alpn_size
+    memset(tls, 0, sizeof(tls_session))
+    error = gnutls_init(&tls.session, side | <unsigned>(GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL))
+    if error < 0:
+        tls.session = NULL
+        return error
+    error = gnutls_priority_set(tls.session, priorities)
+    if error >= 0:
+        error = gnutls_credentials_set(tls.session, GNUTLS_CRD_CERTIFICATE, credentials)
+    if error >= 0:
+        error = gnutls_alpn_set_protocols(tls.session, &protocol, 1, GNUTLS_ALPN_MANDATORY)
+    if error < 0:
+        return error
+    gnutls_transport_set_ptr(tls.session, tls)
+    gnutls_transport_set_push_function(tls.session, transport_push)
+    gnutls_transport_set_pull_function(tls.session, transport_pull)
+    gnutls_transport_set_pull_timeout_function(tls.session, transport_pull_timeout)
+    return 0
+
+
+cdef int tls_begin_server(tls_session *tls, gnutls_certificate_credentials_t credentials, const char *alpn,
+                          size_t alpn_size) noexcept nogil:
+    return begin(tls, GNUTLS_SERVER, credentials, alpn, alpn_size)
+
+
+cdef bint tls_feed(tls_session *tls, const uint8_t *data, size_t size) noexcept nogil:
+    if size == 0:
+        tls.end_of_input = True
+        return True
+    return buffer_put(&tls.incoming, data, size)
+
+
+cdef int tls_handshake(tls_session *tls) noexcept nogil:
+    cdef int error
+    cdef gnutls_datum_t protocol
+    if tls.done:
+        return 1
+    error = gnutls_handshake(tls.session)
+    if error == GNUTLS_E_AGAIN or error == GNUTLS_E_INTERRUPTED:
+        return 0
+    if error < 0:
+        gnutls_alert_send_appropriate(tls.session, error)
+        return error
+    # GNUTLS_ALPN_MANDATORY says nothing about a peer that does not speak ALPN at all
+    if gnutls_alpn_get_selected_protocol(tls.session, &protocol) < 0:
+        return NO_PROTOCOL
+    tls.done = True
+    return 1
+
+
+cdef int tls_read(tls_session *tls, uint8_t *data, size_t size, size_t *got) noexcept nogil:
+    cdef size_t waiting
+    cdef ssize_t result
+    got[0] = 0
+    while True:
+        waiting = tls.incoming.end - tls.incoming.start
+        result = gnutls_record_recv(tls.session, data, size)
+        # a session ticket is taken in with "again", whatever stands behind it
+        if result != GNUTLS_E_AGAIN or tls.incoming.end - tls.incoming.start == waiting:
+            break
+    if result == GNUTLS_E_AGAIN or result == GNUTLS_E_INTERRUPTED:
+        return 0
+    if result < 0:
+        # a rehandshake is an error too: there is none in TLS 1.3
+        return <int>result
+    got[0] = <size_t>result
+    return 1
+
+
+cdef int tls_write(tls_session *tls, const uint8_t *data, size_t size) noexcept nogil:
+    cdef ssize_t sent
+    while size:
+        sent = gnutls_record_send(tls.session, data, size)
+        if sent < 0:
+            return <int>sent
+        data += sent
+        size -= <size_t>sent
+    return 0
+
+
+cdef int tls_export(tls_session *tls, const char *label, size_t label_size, const uint8_t *context,
+                    size_t context_size, uint8_t *key, size_t key_size) noexcept nogil:
+    return gnutls_prf_rfc5705(tls.session, label_size, label, context_size, <const char *>context, key_size,
+                              <char *>key)
+
+
+cdef void tls_close(tls_session *tls) noexcept nogil:
+    if tls.done and not tls.closed:
+        tls.closed = True
+        gnutls_bye(tls.session, GNUTLS_SHUT_WR)
+
+
+cdef size_t tls_finished_size(const tls_session *tls) noexcept nogil:
+    cdef size_t mac = gnutls_hash_get_len(gnutls_prf_hash_get(tls.session))
+    # a ChangeCipherSpec (RFC 8446 §D.4); header, handshake header, MAC, content type and tag of the Finished
+    return 6 + 5 + 4 + mac + 1 + 16 if mac else 0
+
+
+cdef void tls_end(tls_session *tls) noexcept nogil:
+    if tls.session != NULL:
+        gnutls_deinit(tls.session)
+        tls.session = NULL
+    buffer_clear(&tls.incoming)
 
 
 cdef int64_t time_offset_s = 0
@@ -205,6 +298,27 @@ def set_time_offset(seconds: float) -> None:
 
 cdef str text(int error):
     return gnutls_strerror(error).decode("ascii", "replace").rstrip(".")
+
+
+cdef str tls_failure(const tls_session *tls, int error):
+    cdef gnutls_datum_t reason
+    cdef str message
+    cdef const char *name
+    if error == NO_PROTOCOL:
+        return "no application protocol was negotiated"
+    message = text(error)
+    if tls.session == NULL:
+        return message
+    if error == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR:
+        if gnutls_certificate_verification_status_print(
+                gnutls_session_get_verify_cert_status(tls.session), GNUTLS_CRT_X509, &reason, 0) >= 0:
+            message += ". " + reason.data[:reason.size].rstrip(b"\0").decode("utf-8", "replace").strip().rstrip(".")
+            gnutls_free(reason.data)
+    elif error == GNUTLS_E_FATAL_ALERT_RECEIVED or error == GNUTLS_E_WARNING_ALERT_RECEIVED:
+        name = gnutls_alert_get_name(gnutls_alert_get(tls.session))
+        if name != NULL:
+            message += f" : {name.decode('ascii', 'replace')}"
+    return message
 
 
 cdef bint initialised = False
@@ -236,8 +350,6 @@ def library() -> str:
 
 cdef class Credentials:
     """Certificates and keys of a server, or the authorities a client trusts. Sessions keep it alive."""
-
-    cdef gnutls_certificate_credentials_t credentials
 
     def __cinit__(self):
         initialise()
@@ -290,66 +402,45 @@ cdef class Session:
     the validity period of certificates out of the verification.
     """
 
-    cdef tls_transport transport
+    cdef tls_session tls
     cdef Credentials _credentials
+    cdef bytes _alpn
     cdef bytes _peer_name       # the library keeps a pointer to it
-    cdef bint _done
-    cdef bint _closed
 
     def __cinit__(self, Credentials credentials not None, bytes alpn not None, *, bint server_side,
                   str peer_name=None, bint send_name=True, bint check_times=True):
         cdef int error
-        cdef gnutls_datum_t protocol
-        cdef unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL
-        memset(&self.transport, 0, sizeof(tls_transport))
         if not server_side and not peer_name:
             raise ValueError("a client has to know the name it verifies")
         self._credentials = credentials
-        flags |= <unsigned>(GNUTLS_SERVER if server_side else GNUTLS_CLIENT)
-        error = gnutls_init(&self.transport.session, flags)
-        if error < 0:
-            self.transport.session = NULL
-            raise TlsError(text(error))
-        protocol.data = <unsigned char *><char *>alpn
-        protocol.size = <unsigned int>len(alpn)
-        error = gnutls_priority_set(self.transport.session, priorities)
-        if error >= 0:
-            error = gnutls_credentials_set(self.transport.session, GNUTLS_CRD_CERTIFICATE, credentials.credentials)
-        if error >= 0:
-            error = gnutls_alpn_set_protocols(self.transport.session, &protocol, 1, GNUTLS_ALPN_MANDATORY)
+        self._alpn = alpn
+        error = begin(&self.tls, GNUTLS_SERVER if server_side else GNUTLS_CLIENT, credentials.credentials, alpn,
+                      len(alpn))
         if error < 0:
             raise TlsError(text(error))
         if not server_side:
             self._peer_name = peer_name.encode("ascii")
             if send_name:
-                error = gnutls_server_name_set(self.transport.session, GNUTLS_NAME_DNS, <const char *>self._peer_name,
+                error = gnutls_server_name_set(self.tls.session, GNUTLS_NAME_DNS, <const char *>self._peer_name,
                                                len(self._peer_name))
                 if error < 0:
                     raise TlsError(text(error))
             gnutls_session_set_verify_cert(
-                self.transport.session, <const char *>self._peer_name,
+                self.tls.session, <const char *>self._peer_name,
                 0 if check_times else GNUTLS_VERIFY_DISABLE_TIME_CHECKS | GNUTLS_VERIFY_DISABLE_TRUSTED_TIME_CHECKS)
-        gnutls_transport_set_ptr(self.transport.session, &self.transport)
-        gnutls_transport_set_push_function(self.transport.session, transport_push)
-        gnutls_transport_set_pull_function(self.transport.session, transport_pull)
-        gnutls_transport_set_pull_timeout_function(self.transport.session, transport_pull_timeout)
 
     def __dealloc__(self):
-        if self.transport.session != NULL:
-            gnutls_deinit(self.transport.session)
-        buffer_clear(&self.transport.incoming)
-        buffer_clear(&self.transport.outgoing)
+        tls_end(&self.tls)
+        buffer_clear(&self.tls.outgoing)
 
     def feed(self, bytes data not None) -> None:
         """Bytes from the peer; empty: it will send no more. TlsError when too much is waiting unread."""
-        if not data:
-            self.transport.end_of_input = True
-        elif not buffer_put(&self.transport.incoming, <const char *>data, len(data)):
+        if not tls_feed(&self.tls, <const uint8_t *><const char *>data, len(data)):
             raise TlsError("too much unread data")
 
     def out(self) -> bytes:
         """Bytes to send to the peer; they are handed out once."""
-        cdef tls_buffer *outgoing = &self.transport.outgoing
+        cdef tls_buffer *outgoing = &self.tls.outgoing
         cdef bytes data
         if outgoing.end == outgoing.start:
             return b""
@@ -357,88 +448,46 @@ cdef class Session:
         buffer_clear(outgoing)
         return data
 
-    cdef str failure(self, int error):
-        cdef gnutls_datum_t reason
-        cdef str message = text(error)
-        cdef const char *name
-        if error == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR:
-            if gnutls_certificate_verification_status_print(
-                    gnutls_session_get_verify_cert_status(self.transport.session), GNUTLS_CRT_X509, &reason, 0) >= 0:
-                message += ". " + reason.data[:reason.size].rstrip(b"\0").decode("utf-8", "replace").strip().rstrip(".")
-                gnutls_free(reason.data)
-        elif error == GNUTLS_E_FATAL_ALERT_RECEIVED or error == GNUTLS_E_WARNING_ALERT_RECEIVED:
-            name = gnutls_alert_get_name(gnutls_alert_get(self.transport.session))
-            if name != NULL:
-                message += f" : {name.decode('ascii', 'replace')}"
-        return message
-
     def handshake(self) -> bool:
         """Go on with the handshake; true once it is complete. TlsError when it failed (an alert may be in `out`)."""
-        cdef int error
-        cdef gnutls_datum_t protocol
-        if self._done:
-            return True
+        cdef int result
         with nogil:
-            error = gnutls_handshake(self.transport.session)
-        if error == GNUTLS_E_AGAIN or error == GNUTLS_E_INTERRUPTED:
-            return False
-        if error < 0:
-            gnutls_alert_send_appropriate(self.transport.session, error)
-            if error == GNUTLS_E_NO_APPLICATION_PROTOCOL:
-                raise AlpnError(self.failure(error))
-            raise TlsError(self.failure(error))
-        # GNUTLS_ALPN_MANDATORY says nothing about a peer that does not speak ALPN at all
-        if gnutls_alpn_get_selected_protocol(self.transport.session, &protocol) < 0:
-            raise AlpnError("no application protocol was negotiated")
-        self._done = True
-        return True
+            result = tls_handshake(&self.tls)
+        if result == GNUTLS_E_NO_APPLICATION_PROTOCOL or result == NO_PROTOCOL:
+            raise AlpnError(tls_failure(&self.tls, result))
+        if result < 0:
+            raise TlsError(tls_failure(&self.tls, result))
+        return result > 0
 
     def read(self) -> bytes | None:
         """Decrypted bytes; None: nothing yet; empty: the peer has closed its side. TlsError otherwise."""
-        cdef uint8_t data[READ_SIZE]
-        cdef ssize_t got
-        cdef tls_buffer *incoming = &self.transport.incoming
-        cdef size_t waiting
+        cdef uint8_t data[TLS_RECORD_MAX]
+        cdef size_t got
+        cdef int result
         with nogil:
-            while True:
-                waiting = incoming.end - incoming.start
-                got = gnutls_record_recv(self.transport.session, data, READ_SIZE)
-                # a session ticket is taken in with "again", whatever stands behind it
-                if got != GNUTLS_E_AGAIN or incoming.end - incoming.start == waiting:
-                    break
-        if got == GNUTLS_E_AGAIN or got == GNUTLS_E_INTERRUPTED:
-            return None
-        if got < 0:
-            # a rehandshake is an error too: there is none in TLS 1.3
-            raise TlsError(self.failure(<int>got))
-        return (<const char *>data)[:got]
+            result = tls_read(&self.tls, data, TLS_RECORD_MAX, &got)
+        if result < 0:
+            raise TlsError(tls_failure(&self.tls, result))
+        return (<const char *>data)[:got] if result else None
 
     def write(self, bytes data not None) -> None:
         """Encrypt `data` into `out`."""
-        cdef ssize_t sent
-        cdef const char *start = data
-        cdef size_t left = len(data)
-        while left:
-            sent = gnutls_record_send(self.transport.session, start, left)
-            if sent < 0:
-                raise TlsError(self.failure(<int>sent))
-            start += sent
-            left -= <size_t>sent
+        cdef int error = tls_write(&self.tls, <const uint8_t *><const char *>data, len(data))
+        if error < 0:
+            raise TlsError(tls_failure(&self.tls, error))
 
     def export(self, bytes label not None, bytes context not None, size_t length) -> bytes:
         """Keying material (RFC 5705, RFC 8446 §7.5) of a completed handshake."""
         cdef bytearray key = bytearray(length)
         cdef int error
-        if not self._done:
+        if not self.tls.done:
             raise ValueError("no keys before the handshake is complete")
-        error = gnutls_prf_rfc5705(self.transport.session, len(label), <const char *>label, len(context),
-                                   <const char *>context, length, <char *>key)
+        error = tls_export(&self.tls, label, len(label), <const uint8_t *><const char *>context, len(context),
+                           <uint8_t *><char *>key, length)
         if error < 0:
             raise TlsError(text(error))
         return bytes(key)
 
     def close(self) -> None:
         """Say close_notify (into `out`): we will send no more. A session that is broken stays silent."""
-        if self._done and not self._closed:
-            self._closed = True
-            gnutls_bye(self.transport.session, GNUTLS_SHUT_WR)
+        tls_close(&self.tls)

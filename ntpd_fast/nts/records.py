@@ -85,9 +85,14 @@ def _encode(record: tuple[int, bytes, bool]) -> bytes:
 END = Record(_END_OF_MESSAGE, critical=True)
 
 
+def encode_open(records: Iterable[Record]) -> bytes:
+    """The beginning of a message: the records, and more can follow."""
+    return b"".join([_encode(record) for record in records])
+
+
 def encode(records: Iterable[Record]) -> bytes:
     """A message: the records and the End of Message."""
-    return b"".join([_encode(record) for record in (*records, END)])
+    return encode_open((*records, END))
 
 
 def uint16s(values: Iterable[int]) -> bytes:

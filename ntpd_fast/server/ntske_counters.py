@@ -51,17 +51,17 @@ class KeCounters:
 
     def __init__(self, memory: bytearray | memoryview | None = None) -> None:
         """memory: COUNTER_BYTES, shared if others read it."""
-        self._cells = memoryview(bytearray(COUNTER_BYTES) if memory is None else memory)[:COUNTER_BYTES].cast("Q")
+        self.cells = memoryview(bytearray(COUNTER_BYTES) if memory is None else memory)[:COUNTER_BYTES].cast("Q")
 
     def add(self, name: str, amount: int = 1) -> None:
         index = _INDEX[name]
-        self._cells[index] = (self._cells[index] + amount) & 0xFFFFFFFFFFFFFFFF
+        self.cells[index] = (self.cells[index] + amount) & 0xFFFFFFFFFFFFFFFF
 
     def set(self, name: str, value: int) -> None:
-        self._cells[_INDEX[name]] = value
+        self.cells[_INDEX[name]] = value
 
     def read(self) -> dict[str, int]:
-        return dict(zip(COUNTERS, self._cells, strict=True))
+        return dict(zip(COUNTERS, self.cells, strict=True))
 
 
 def ke_counters(shared: Shared) -> Counter[str]:

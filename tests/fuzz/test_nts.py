@@ -186,3 +186,21 @@ def test_handshakes_with_a_flipped_bit(position, bit, cut):
             break
     # bytes beyond what was sent change nothing; some bits of the first record's version are ignored by TLS
     assert session.outcome is not KeOutcome.SERVED or position >= seen or position in range(1, 3)
+
+
+records = st.builds(
+    lambda kind, critical, body: struct.pack(">HH", kind | critical << 15, len(body)) + body,
+    st.one_of(st.sampled_from([0, 1, 4, 1024]), st.integers(0, 0x7FFF)),
+    st.booleans(),
+    st.one_of(st.sampled_from([b"", b"\0\0", b"\0\x0f", b"\0\x1e", b"\0\x1e\0\x0f"]), st.binary(max_size=300)),
+)
+
+
+@given(st.lists(records, max_size=6).map(b"".join), st.lists(st.sampled_from([15, 30, 17]), max_size=3))
+@PACKETS
+def test_usual_requests_are_those_the_codec_grants(message, algorithms):
+    """The quick way through a request never grants what the records' rules do not."""
+    service = KeService(Credentials(), RING, algorithms)
+    found = service.usual(message)
+    if found is not None:
+        assert service.decide(service.reader(), message) == (*found, b"", "")

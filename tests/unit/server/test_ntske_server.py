@@ -15,6 +15,7 @@ import uvloop
 
 from ntpd_fast._access import AccessView
 from ntpd_fast._clientlog import ClientLogWriter, init_shard, shard_size
+from ntpd_fast._kepoll import prefix_of
 from ntpd_fast._nts import KeyRing
 from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.nts.records import MessageReader, encode, read_response, request_records
@@ -24,7 +25,7 @@ from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit
-from ntpd_fast.server.ntske_server import NtsKeServer, prefix_of
+from ntpd_fast.server.ntske_server import NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
 from tests.pki import Authority
 from tests.tls_peers import server_credentials, tls_client
@@ -112,6 +113,105 @@ async def exchange(authority, port, *, tls=None, message=None, source="127.0.0.1
                     received += chunk
                 if chunk == b"":
                     return received
+
+
+async def dribble(authority, port, pieces):
+    """An exchange whose bytes after the first flight come as `pieces` cuts them; what the server answered."""
+    loop = asyncio.get_running_loop()
+    client = tls_client(authority)
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        client.handshake()
+        await loop.sock_sendall(sock, client.out())
+        while not client.handshake():
+            client.feed(await loop.sock_recv(sock, 16384))
+        finished = client.out()
+        client.write(encode(request_records([SIV])))
+        for piece in pieces(finished, client.out()):
+            await loop.sock_sendall(sock, piece)
+            await asyncio.sleep(0.002)
+        received = b""
+        while data := await asyncio.wait_for(loop.sock_recv(sock, 16384), 20):
+            client.feed(data)
+            received += client.read() or b""
+        return received
+
+
+def in_bytes(finished, request):
+    return [bytes([byte]) for byte in finished + request]
+
+
+def finished_alone(finished, request):
+    return [finished, request]
+
+
+def cut_in_the_request(finished, request):
+    return [finished + request[:1], request[1:-1], request[-1:]]
+
+
+@pytest.mark.parametrize("pieces", [in_bytes, finished_alone, cut_in_the_request])
+def test_a_request_is_answered_however_it_is_cut(loop, start, authority, pieces):
+    server, port = start(timeout_s=20.0)
+    assert granted(loop.run_until_complete(dribble(authority, port, pieces)))
+    assert server.counters.read()["served"] == 1
+
+
+def test_a_client_that_hangs_up_instead_of_its_finished_is_noticed(loop, start, authority):
+    server, port = start(timeout_s=20.0)
+
+    async def scenario():
+        client = tls_client(authority)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            client.handshake()
+            await loop.sock_sendall(sock, client.out())
+            await loop.sock_recv(sock, 16384)
+            # a fatal alert, shorter than any Finished
+            await loop.sock_sendall(sock, bytes([21, 3, 3, 0, 2, 2, 42]))
+        await until(lambda: server.sessions == 0)
+
+    loop.run_until_complete(scenario())
+    assert server.counters.read()["tls_failed"] == 1
+
+
+async def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("never came")
+
+
+def test_an_answer_reaches_a_client_that_has_said_its_end_already(loop, start, authority):
+    """Closing over what it sent last would reset the connection under the answer."""
+    server, port = start(timeout_s=20.0)
+
+    async def scenario():
+        client = tls_client(authority)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            client.handshake()
+            await loop.sock_sendall(sock, client.out())
+            while not client.handshake():
+                client.feed(await loop.sock_recv(sock, 16384))
+            client.write(encode(request_records([SIV])))
+            await loop.sock_sendall(sock, client.out())
+            await until(lambda: server.counters.read()["served"] == 1)
+            client.close()
+            await loop.sock_sendall(sock, client.out())
+            sock.shutdown(socket.SHUT_WR)
+            await until(lambda: server.sessions == 0)
+            received = b""
+            while data := await loop.sock_recv(sock, 16384):
+                client.feed(data)
+                received += client.read() or b""
+            return received
+
+    assert len(granted(loop.run_until_complete(scenario())).cookies) == 8
 
 
 async def reset_after_exchange(authority, port):
@@ -313,7 +413,7 @@ def test_descriptors_that_run_out(loop, start, authority):
 def test_running_out_is_told_once(loop, start, log):
     server, _ = start()
     for _ in range(3):
-        server._pause(OSError(24, "Too many open files"))
+        server.out_of_resources(OSError(24, "Too many open files"))
     assert log.lines == ["Could not accept NTS-KE connection : Too many open files"]
 
 

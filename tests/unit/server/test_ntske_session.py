@@ -101,6 +101,66 @@ def test_old_chrony_clients_get_the_keys_they_will_export(authority, service):
     assert export_keys(client, SIV, compliant=False) == export_keys(client, SIV)
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        encode(request_records([SIV])),
+        encode(request_records([GCM_SIV])),
+        encode(request_records(BOTH)),
+        encode(request_records([17, SIV, GCM_SIV])),
+        encode([Record(1, b"\0\0", critical=True), Record(4, b"\0\x0f")]),
+    ],
+)
+def test_what_clients_send_is_a_usual_request(service, request_):
+    assert service.usual(request_) == codec_agrees(service, request_)
+
+
+def codec_agrees(service, message):
+    """(algorithm, compliant export) when the codec of records grants keys to a message."""
+    algorithm, compliant, _, _ = service.decide(service.reader(), message) or (0, False, b"", "")
+    return (algorithm, compliant) if algorithm else None
+
+
+@pytest.mark.parametrize("algorithms", [BOTH, (SIV,), (GCM_SIV,), ()])
+def test_changing_a_usual_request_never_gets_more_than_the_codec_grants(service, algorithms):
+    """Every byte of every usual request to every value."""
+    service.algorithms = algorithms
+    for request in ([SIV], [GCM_SIV, SIV], [SIV, GCM_SIV]):
+        message = bytearray(encode(request_records(request)))
+        for at, right in enumerate(bytes(message)):
+            for value in range(256):
+                message[at] = value
+                found = service.usual(bytes(message))
+                assert found is None or found == codec_agrees(service, bytes(message)), message.hex()
+            message[at] = right
+        for length in range(len(message)):
+            assert service.usual(bytes(message[:length])) is None
+        assert service.usual(bytes(message) + b"x") is None
+
+
+def test_a_service_bounds_its_algorithms(service):
+    with pytest.raises(ValueError, match="9 AEAD algorithms"):
+        service.algorithms = range(9)
+    assert service.algorithms == BOTH
+    # those without a cipher here are not granted
+    service.algorithms = (17, SIV)
+    assert service.usual(encode(request_records([17, SIV]))) == (SIV, False)
+
+
+def test_answers_follow_the_settings(authority, service):
+    def response():
+        data = talk(KeSession(service), tls_client(authority), encode(request_records([SIV])))
+        return read_response(records_of(data), [SIV])
+
+    assert response().server is None
+    service.ntp_server = "time.example.test"
+    assert response().server == "time.example.test"
+    service.ntp_port = 1123
+    assert response().port == 1123
+    service.ntp_server, service.ntp_port = None, 123
+    assert (response().server, response().port) == (None, None)
+
+
 def test_server_and_port_are_told(authority, service):
     service.ntp_server, service.ntp_port = "time.example.test", 1123
     response = read_response(
@@ -189,4 +249,4 @@ def test_no_alpn_and_no_tls(authority, service):
 def test_tls_state_is_freed_at_the_end(authority, service):
     session = KeSession(service)
     talk(session, tls_client(authority), encode(request_records(BOTH)))
-    assert session._tls is None
+    assert not session.holds_tls

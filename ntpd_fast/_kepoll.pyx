@@ -1,0 +1,392 @@
+"""Connections of NTS key exchange, driven by one epoll set: thin glue over `_ntske.Session`.
+
+One call of `turn` does what has become possible: accepts, reads, answers, closes. Few system calls a key exchange are
+the point: TLS apart, they and the wake-ups between them are what it costs. So
+
+- a connection is read as soon as it is accepted: more often than not the client's hello is there already;
+- while a client has nothing to say but its Finished, which its request follows, it does not wake us for that alone
+  (SO_RCVLOWAT);
+- the answer and the end of the stream leave in one packet;
+- after that only the client's end wakes us.
+
+Rules: no connection can hold up another; what the peer does wrong ends its connection and is counted. Deadlines, limits
+and the log are the owner's (`server/ntske_server.py`): it is told by the methods it overrides.
+"""
+
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from ntpd_fast._ntske cimport KE_OPEN, KE_REFUSED, KE_SERVED, Service, Session
+from ntpd_fast._tls cimport buffer_clear, tls_buffer
+
+cdef extern from "<unistd.h>" nogil:
+    int c_close "close"(int fd)
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        int64_t tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    ctypedef unsigned short sa_family_t
+    struct sockaddr:
+        sa_family_t sa_family
+    struct sockaddr_storage:
+        sa_family_t ss_family
+    int AF_INET6, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, MSG_MORE, MSG_TRUNC
+    int SHUT_WR, SOL_SOCKET, SO_RCVLOWAT
+    int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
+    ssize_t c_recv "recv"(int fd, void *data, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *data, size_t size, int flags)
+    int c_shutdown "shutdown"(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        in_addr sin_addr
+    struct sockaddr_in6:
+        in6_addr sin6_addr
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLEXCLUSIVE
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll, epoll_event *events, int count, int timeout_ms)
+
+cdef enum:
+    EVENTS_A_TURN = 64          # before others in the event loop get theirs
+    ACCEPTS_A_TURN = 16         # of each listening socket
+    RECEIVE_MAX = 16384
+    DISCARD_MAX = 1 << 20       # bytes thrown away at the end of a connection: more than its buffer holds
+    LISTENER = 0                # serial number of what is no connection
+
+
+cdef double monotonic_s() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef class Connection:
+    """One accepted socket. Its session is there from the first byte on."""
+
+    cdef int fd
+    cdef uint32_t serial
+    cdef readonly bytes prefix
+    cdef Session session
+    cdef bint watched           # in the epoll set
+    cdef uint32_t events        # as asked for there
+    cdef bint patient           # SO_RCVLOWAT is set
+    cdef bint closing           # the answer is out and our side is closed: all that can still come is the client's end
+
+
+cdef class Connections:
+    """All connections of a process, and the sockets they come from.
+
+    table: of `ntske_table.SessionTable`. admission: decides about addresses. cells: counters, each at the place that
+    `places` gives by its name.
+    """
+
+    cdef readonly int fd        # readable when `turn` has something to do; −1: closed
+    cdef object _table
+    cdef object _admission
+    cdef Service _service
+    cdef uint64_t[::1] _cells
+    cdef list _by_fd            # index: descriptor
+    cdef uint32_t _serial
+    cdef int _accepted, _sessions, _refused_full, _evicted, _accept_errors, _send_errors
+    cdef int _outcomes[8]
+    cdef dict _places
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __init__(self, Service service not None, table, admission, uint64_t[::1] cells, places, outcomes):
+        """outcomes: names of the counters of sessions' ends, in the order of their values."""
+        self._service = service
+        self._table = table
+        self._admission = admission
+        self._cells = cells
+        self._places = dict(places)
+        self._by_fd = []
+        if max(self._places.values()) >= cells.shape[0] or len(outcomes) > 8:
+            raise ValueError("no memory for all counters")
+        for i, name in enumerate(outcomes):
+            self._outcomes[i] = self._places[name]
+        self._accepted = self._places["accepted"]
+        self._sessions = self._places["sessions"]
+        self._refused_full = self._places["refused_full"]
+        self._evicted = self._places["evicted"]
+        self._accept_errors = self._places["accept_errors"]
+        self._send_errors = self._places["send_errors"]
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    def out_of_resources(self, error):
+        """Whether an error of accept(2) means that there is no descriptor or memory for a newcomer.
+
+        What waits to be accepted is reported again and again: the owner has to `deafen`.
+        """
+        raise NotImplementedError
+
+    def first(self):
+        """There was no session, and now there is one."""
+        raise NotImplementedError
+
+    def ended(self, reason):
+        """A session has ended without keys."""
+        raise NotImplementedError
+
+    def transient(self, number):
+        """Whether an error of accept(2) means the connection it would have returned, not the listener."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Begin with an empty set."""
+        if self.fd >= 0:
+            raise ValueError("open already")
+        self.fd = epoll_create1(EPOLL_CLOEXEC)
+        if self.fd < 0:
+            PyErr_SetFromErrno(OSError)
+        self._cells[self._sessions] = 0
+
+    def close(self) -> None:
+        """Drop all connections, and watch nothing any more."""
+        while (oldest := self._table.oldest()) is not None:
+            self.drop(oldest[1])
+        if self.fd >= 0:
+            c_close(self.fd)
+            self.fd = -1
+
+    def listen(self, int listener) -> None:
+        """Accept from a listening socket that never blocks."""
+        self.control(EPOLL_CTL_ADD, listener, LISTENER, EPOLLIN)
+
+    def deafen(self, int listener) -> None:
+        """Accept no more from it."""
+        self.control(EPOLL_CTL_DEL, listener, LISTENER, 0)
+
+    def expire(self, double age_s) -> float | None:
+        """Drop what is older than that; seconds until the next is, None when there is none.
+
+        Sessions all live equally long, so the oldest is always the next to expire: one timer for all.
+        """
+        cdef Connection connection
+        cdef double left
+        while (oldest := self._table.oldest()) is not None:
+            left = oldest[0] + age_s - monotonic_s()
+            if left > 0:
+                return left
+            connection = oldest[1]
+            if connection.session is None or connection.session.ended == KE_OPEN:
+                self._cells[self._places["timed_out"]] += 1
+            self.drop(connection)
+        return None
+
+    def turn(self) -> None:
+        """Do what is possible now."""
+        cdef epoll_event events[EVENTS_A_TURN]
+        cdef Connection connection
+        cdef uint32_t fd, serial
+        cdef int count, i
+        count = epoll_wait(self.fd, events, EVENTS_A_TURN, 0)
+        for i in range(count):
+            if self.fd < 0:
+                return
+            fd = <uint32_t>events[i].data.u64
+            serial = <uint32_t>(events[i].data.u64 >> 32)
+            if serial == LISTENER:
+                self.accept(fd)
+                continue
+            connection = self._by_fd[<Py_ssize_t>fd]
+            # what came before in this turn may have closed it, and others may have taken its descriptor
+            if connection is not None and connection.serial == serial:
+                self.ready(connection, events[i].events)
+
+    cdef bint control(self, int operation, int fd, uint32_t serial, uint32_t events) except False:
+        cdef epoll_event event
+        memset(&event, 0, sizeof(event))
+        event.events = events
+        event.data.u64 = <uint64_t>serial << 32 | <uint32_t>fd
+        if epoll_ctl(self.fd, operation, fd, &event) < 0:
+            PyErr_SetFromErrno(OSError)
+        return True
+
+    cdef bint watch(self, Connection connection, uint32_t events) except False:
+        if connection.events != events or not connection.watched:
+            self.control(EPOLL_CTL_MOD if connection.watched else EPOLL_CTL_ADD, connection.fd, connection.serial,
+                         events)
+            connection.watched = True
+            connection.events = events
+        return True
+
+    cdef bint accept(self, int listener) except False:
+        cdef sockaddr_storage address
+        cdef socklen_t length
+        cdef int fd, i
+        for i in range(ACCEPTS_A_TURN):
+            length = sizeof(address)
+            address.ss_family = 0
+            fd = accept4(listener, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd >= 0:
+                if address.ss_family == AF_INET6:
+                    self.admit(fd, (<const char *>&(<sockaddr_in6 *>&address).sin6_addr)[:16])
+                else:
+                    self.admit(fd, (<const char *>&(<sockaddr_in *>&address).sin_addr)[:4])
+            elif errno == EAGAIN:
+                break
+            else:
+                try:
+                    PyErr_SetFromErrno(OSError)
+                except OSError as error:
+                    if not self.failed(error):
+                        break
+        return True
+
+    cdef bint failed(self, error) except -1:
+        """Whether to go on accepting."""
+        if self.out_of_resources(error):
+            return False
+        self._cells[self._accept_errors] += 1
+        if not self.transient(error.errno):
+            raise error
+        return True
+
+    cdef bint admit(self, int fd, bytes address) except False:
+        cdef Connection connection
+        cdef str refusal = self._admission.admit(address)
+        cdef bytes prefix = prefix_of(address)
+        if refusal:
+            self._cells[<int>self._places[refusal]] += 1
+            c_close(fd)
+            return True
+        self._cells[self._accepted] += 1
+        if self._table.full:
+            victim = self._table.give_way(prefix)
+            if victim is None:
+                self._cells[self._refused_full] += 1
+                c_close(fd)
+                return True
+            self._cells[self._evicted] += 1
+            self.drop(victim)
+        connection = Connection.__new__(Connection)
+        connection.fd = fd
+        connection.prefix = prefix
+        self._serial = self._serial + 1 if self._serial != <uint32_t>0xFFFFFFFF else LISTENER + 1
+        connection.serial = self._serial
+        while fd >= len(self._by_fd):
+            self._by_fd.append(None)
+        self._by_fd[fd] = connection
+        self._table.add(connection, prefix, monotonic_s())
+        self._cells[self._sessions] = len(self._table)
+        if self._cells[self._sessions] == 1:
+            self.first()
+        self.receive(connection)
+        if connection.fd >= 0:
+            self.watch(connection, connection.events or EPOLLIN)
+        return True
+
+    cdef bint ready(self, Connection connection, uint32_t events) except False:
+        if connection.closing:
+            # The end of the stream or an error: nothing else is asked for. What came before it is of no interest, but
+            # closing over it would reset the connection, and may cost the client the answer.
+            c_recv(connection.fd, NULL, DISCARD_MAX, MSG_DONTWAIT | MSG_TRUNC)
+            self.drop(connection)
+        elif connection.events & EPOLLOUT:
+            self.send(connection)
+        else:
+            self.receive(connection)
+        return True
+
+    cdef bint receive(self, Connection connection) except False:
+        cdef uint8_t data[RECEIVE_MAX]
+        cdef Session session
+        cdef ssize_t got = c_recv(connection.fd, data, RECEIVE_MAX, MSG_DONTWAIT)
+        if got < 0:
+            if errno == EAGAIN or errno == EINTR:
+                return True
+            # the stream is broken: as if the client had hung up
+            got = 0
+        session = connection.session
+        if session is None:
+            session = connection.session = Session(self._service)
+        session.take(data, got)
+        if session.ended != KE_OPEN:
+            self._cells[self._outcomes[session.ended]] += 1
+            if session._reason:
+                self.ended(session._reason)
+        return self.send(connection)
+
+    cdef bint send(self, Connection connection) except False:
+        """Send what there is, and see what comes then."""
+        cdef Session session = connection.session
+        cdef tls_buffer *outgoing = &session.tls.outgoing
+        cdef size_t size = outgoing.end - outgoing.start
+        cdef bint answered = session.ended == KE_SERVED or session.ended == KE_REFUSED
+        cdef ssize_t sent
+        if size:
+            # the end of the stream goes with the answer
+            sent = c_send(connection.fd, outgoing.data + outgoing.start, size,
+                          MSG_NOSIGNAL | MSG_DONTWAIT | (MSG_MORE if answered else 0))
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    self._cells[self._send_errors] += 1
+                    self.drop(connection)
+                    return True
+                sent = 0
+            outgoing.start += sent
+            if <size_t>sent < size:
+                # a client that does not read gets nothing more to answer
+                return self.watch(connection, EPOLLOUT)
+            buffer_clear(outgoing)
+        if session.ended == KE_OPEN:
+            self.wait(connection, session.awaited() if size else 0)
+            return self.watch(connection, EPOLLIN) if connection.watched else True
+        if not answered:
+            self.drop(connection)
+            return True
+        # Close our side and wait for the client's: closing over unread bytes resets, and may cost the answer.
+        if c_shutdown(connection.fd, SHUT_WR) < 0:
+            self.drop(connection)
+            return True
+        connection.closing = True
+        return self.watch(connection, EPOLLRDHUP)
+
+    cdef void wait(self, Connection connection, size_t least):
+        """Be woken by no fewer bytes than this, unless the stream ends."""
+        cdef int value = <int>least if least else 1
+        if connection.patient != (least != 0):
+            # if it fails we are woken more often
+            if setsockopt(connection.fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)) == 0:
+                connection.patient = least != 0
+
+    cdef bint drop(self, Connection connection) except False:
+        # nobody else has the descriptor: closed, it leaves the epoll set by itself
+        c_close(connection.fd)
+        self._by_fd[connection.fd] = None
+        connection.fd = -1
+        self._table.remove(connection)
+        self._cells[self._sessions] = len(self._table)
+        return True
+
+
+def prefix_of(bytes address) -> bytes:
+    """What counts as one network when places are shared out: an IPv4 /24, an IPv6 /48. Both are packed."""
+    return address[:3] if len(address) == 4 else address[:6]
