@@ -122,7 +122,6 @@ def worker_slot(setup: Setup, index: int) -> Slot:
         f"worker {index}",
         main,
         confinement,
-        takes_over=True,
         heartbeat_ns=lambda: setup.shared.worker(index).heartbeat_ns,
         on_death=let_go_of_tables,
     )

@@ -27,7 +27,6 @@ class Verb(enum.Enum):
     STOPPED = ("stopped", "worker", "its last batch is answered and its sockets are let go")
     ALIVE = ("alive", "control", "a sign of life, for the service manager's watchdog")
     STATUS = ("status", "control", "TEXT is the line for the service manager")
-    REPLACE = ("replace", "control", "replace all workers, one after the other, on the same sockets")
     OPEN = ("open", "control", "TEXT is 4 or 6: serve that family from now on, too")
     CERTIFICATES = ("certificates", "control", "have the NTS-KE processes load their certificates again")
     RELOAD = ("reload", "control", "read the configuration again")

@@ -137,8 +137,6 @@ class Slot:
     main: Callable[[Channel, bool], int]
     confinement: Callable[[], Confinement]
     is_control: bool = False
-    takes_over: bool = False
-    """Whether a successor can be set up beside it (`waits`)."""
     heartbeat_ns: Callable[[], int] | None = None
     on_death: Callable[[], None] | None = None
     reload_signal: int | None = None
@@ -351,8 +349,6 @@ class Supervisor:
             case Verb.ALIVE:
                 if self._answers() and self._check_deadline_ns is None and not self._ask():
                     self._notify.watchdog()
-            case Verb.REPLACE:
-                self.replace_workers()
             case Verb.CERTIFICATES:
                 self.reload_certificates()
             case Verb.OPEN:
@@ -455,10 +451,6 @@ class Supervisor:
         """Say something to a slot's process, if it has one."""
         if slot.child is not None:
             slot.child.channel.send(verb, text, descriptors)
-
-    def replace_workers(self) -> None:
-        """Hand every worker's sockets to a new process, one worker after the other."""
-        self.replace(slot for slot in self.slots if slot.takes_over)
 
     def replace(self, slots: Iterable[Slot]) -> None:
         """Put new processes in the place of those of some slots, one after the other."""

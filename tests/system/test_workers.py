@@ -27,16 +27,15 @@ LAUNCH = f"""
 import secrets, sys
 secrets.randbits = lambda bits: {SALT}
 from ntpd_fast.cli.daemon import main
-from ntpd_fast.control.main import Commands
-from ntpd_fast.server.channel import Verb
+from ntpd_fast.control.renewal import Renewal
 from ntpd_fast.server.supervisor import Backoff
 CHANGES
 sys.exit(main())
 """
 # each death counts as the first: the back-off of repeated ones has its own test
 NO_BACKOFF = "Backoff.delay_s = lambda self, lived_s: 0.0"
-# a command that asks the supervisor for new workers
-REPLACE_ON_CYCLELOGS = "Commands.cycle_logs = lambda self: self._context.overseer._channel.send(Verb.REPLACE)"
+# a reload puts new processes in the place of all workers, and does nothing else
+REPLACE_ON_RELOAD = "Renewal._reload = lambda self, supervisor, _: supervisor.replace(self._workers.values()) or ()"
 
 
 @pytest.fixture
@@ -146,12 +145,12 @@ def test_killed_control_comes_back_and_workers_serve_on(serving):
 
 def test_replaced_workers_lose_nothing(serving):
     """Hand-over on the same sockets, three times for each worker."""
-    daemon, clients = serving(REPLACE_ON_CYCLELOGS)
+    daemon, clients = serving(REPLACE_ON_RELOAD)
     with Load(clients[0], daemon.port) as one, Load(clients[1], daemon.port) as two:
         for _ in range(3):
             time.sleep(0.2)
             before = set(worker_pids(daemon))
-            assert daemon.chronyc("cyclelogs") == "200 OK\n"
+            os.kill(daemon.pid, signal.SIGHUP)
             wait_until(
                 lambda before=before: len(worker_pids(daemon)) == 2 and not before & set(worker_pids(daemon)),
                 "new workers",

@@ -37,6 +37,9 @@ class Manager:
     def __init__(self):
         self.told = []
 
+    def reloading(self):
+        """A reload: the processes tell what came of it."""
+
     def ready(self):
         self.told.append("ready")
 
@@ -78,7 +81,6 @@ class World:
         return [(int(t), int(p), *rest) for t, p, *rest in (line.split() for line in data.decode().splitlines())]
 
     def slot(self, name, main, **more):
-        more.setdefault("takes_over", not more.get("is_control", False))
         self.slots.append(
             Slot(
                 name,
@@ -156,6 +158,12 @@ def control_until(condition, status=EXIT_END, script=None):
 
 def never():
     return False
+
+
+def replace_others(supervisor):
+    """What a reload does here: new processes for all but control."""
+    supervisor.replace(slot for slot in supervisor.slots if not slot.is_control)
+    yield lambda: not supervisor.is_replacing
 
 
 @pytest.mark.parametrize("status", [EXIT_END, EXIT_FAILED])
@@ -245,12 +253,12 @@ def test_worker_whose_heart_stops_is_killed_and_replaced(world, caplog):
 def test_successor_serves_when_its_predecessor_has_stopped(world):
     def script(channel):
         wait_until(lambda: world.said("serves") == 2)
-        channel.send(Verb.REPLACE)
+        channel.send(Verb.RELOAD)
 
     world.control(control_until(lambda: world.said("serves") == 4, script=script))
     world.slot("worker 0", serve(world))
     world.slot("worker 1", serve(world))
-    assert world.run() == EXIT_END
+    assert world.run(on_reload=replace_others) == EXIT_END
     when = {row[1:3]: row[0] for row in world.words()}
     old, new = [], []
     for pid, word in when:
@@ -266,19 +274,6 @@ def test_successor_serves_when_its_predecessor_has_stopped(world):
     assert world.deaths == []
 
 
-def test_process_that_cannot_be_taken_over_from_is_left_alone(world):
-    def script(channel):
-        wait_until(lambda: world.said("serves") == 2)
-        channel.send(Verb.REPLACE)
-
-    world.control(control_until(lambda: world.said("serves") == 3, script=script))
-    world.slot("worker 0", serve(world))
-    world.slot("nts-ke 0", serve(world), takes_over=False)
-    assert world.run() == EXIT_END
-    assert world.said("set-up") == 3
-    assert world.said("stops") == 1
-
-
 def test_successor_takes_over_from_one_that_does_not_stop(world, caplog):
     def deaf(channel, waits):
         if waits:
@@ -289,10 +284,10 @@ def test_successor_takes_over_from_one_that_does_not_stop(world, caplog):
         return 0
 
     world.control(
-        control_until(lambda: world.said("serves") == 1, script=lambda channel: channel.send(Verb.REPLACE)),
+        control_until(lambda: world.said("serves") == 1, script=lambda channel: channel.send(Verb.RELOAD)),
     )
     world.slot("worker 0", deaf)
-    assert world.run() == EXIT_END
+    assert world.run(on_reload=replace_others) == EXIT_END
     assert [row[2] for row in world.words()] == ["set-up", "serves", "ends"]
     assert any("does not do as told: killed" in line for line in caplog.messages)
 
@@ -307,9 +302,9 @@ def test_successor_that_never_gets_ready_is_given_up(world, caplog):
     def given_up():
         return world.numbers[0] and not os.path.exists(f"/proc/{world.numbers[0]}")
 
-    world.control(control_until(given_up, script=lambda channel: channel.send(Verb.REPLACE)))
+    world.control(control_until(given_up, script=lambda channel: channel.send(Verb.RELOAD)))
     world.slot("worker 0", main)
-    assert world.run() == EXIT_END
+    assert world.run(on_reload=replace_others) == EXIT_END
     assert [row[2] for row in world.words()] == ["set-up", "serves", "ends"]
     assert any(line.startswith("Successor of worker 0") for line in caplog.messages)
 
