@@ -210,6 +210,10 @@ class Reference:
         if options.local != old.local:
             self.set_local(options.local)
 
+    def believe_configured(self, options: ReferenceOptions) -> None:
+        """Take these for what the configuration said so far, whatever is in force; `reconfigure` compares with them."""
+        self._options = options
+
     def set_outlets(self, outlets: Outlets) -> None:
         """Tell things elsewhere from now on."""
         self._outlets = outlets

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ntpd_fast._clock import monotonic_raw_readings, realtime_readings
-from ntpd_fast._record import dataclass
+from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.client.auth import Authenticator, KeyStore
 from ntpd_fast.client.poller import Poller, PollerOptions
 from ntpd_fast.client.sources import DaemonFacts, Sources, SourcesHooks, key_authenticators
@@ -58,6 +59,8 @@ class ClockworkOptions:
     """`-R`: the initial steps were made before."""
     resume: ServedReference | None = None
     """The last page of a predecessor that died."""
+    commanded: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `ReferenceOptions` that commands have set otherwise than the configuration."""
     restore_time: bool = False
     """`-s`: a clock that is behind the drift file is stepped to it, once; not for who takes over from a predecessor."""
     tempcomp_log: Callable[[str], None] | None = None
@@ -104,9 +107,10 @@ class Clockwork:
             self.clock.resume(options.resume.mapping, options.resume.base_freq_ppm)
         elif options.restore_time and config.driftfile is not None:
             restore_time(self.clock, config.driftfile.path, log)
+        configured = ReferenceOptions.from_config(config, restarted=options.restarted)
         self.reference = Reference(
             self.clock,
-            ReferenceOptions.from_config(config, restarted=options.restarted),
+            replace(configured, **options.commanded),
             log=log,
             random=generator,
             outlets=Outlets(
@@ -121,6 +125,7 @@ class Clockwork:
             mode=options.mode,
             resume=options.resume,
         )
+        self.reference.believe_configured(configured)
         self._kernel: KernelClock | None = None
         if config.kernelclock is not None:
             self._kernel = KernelClock(self.clock, self.reference, config.kernelclock, log)

@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
 from ntpd_fast._auth import KeyTableFull
 from ntpd_fast._record import dataclass, fields
+from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
 from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
@@ -31,6 +32,15 @@ from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.deference import deference
 from ntpd_fast.control.dumping import Dumping
 from ntpd_fast.control.faults import FaultReport
+from ntpd_fast.control.journal import (
+    COMMAND_ACCESS,
+    KEYS,
+    SOURCES,
+    Journal,
+    Repeater,
+    commanded_reference,
+    commanded_rules,
+)
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.mailing import Mailing
@@ -52,7 +62,7 @@ from ntpd_fast.monitor.codec.replies import ReloadState
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
 from ntpd_fast.monitor.transport import CommandServer
-from ntpd_fast.server.access import AccessTable
+from ntpd_fast.server.access import AccessTable, AccessTableFull
 from ntpd_fast.server.ntske_counters import ke_counters, ke_drops, ke_hits
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED, HELD_SIGNALS, RELOAD_SIGNAL
@@ -102,14 +112,16 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         handle_signals(context)
         if setup.run.lock_memory:
             lock_memory()
+        journal = Journal(setup.journal, tell)
         keys = Keys(setup.config.keyfile, setup.keys, tell)
+        obey_before_workers_see(context, journal, keys)
         plane = start_data_plane(context, keys)
         nts = NtsClient(loop, setup.config, keys, family=setup.run.family)
         files = LogFiles(setup.config, tell)
         parts.callback(files.close)
         mailing = Mailing(loop, setup.config, setup.run.program, tell)
         parts.callback(mailing.close)
-        clockwork = start_clockwork(context, keys, nts, files, mailing)
+        clockwork = start_clockwork(context, keys, nts, files, mailing, commanded_reference(journal))
         upstream = start_upstream(context, clockwork, plane)
         dumping = start_dumps(context, clockwork, upstream)
         server_keys = start_nts_server(context, clockwork)
@@ -135,6 +147,7 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
             dumping=dumping,
             broadcaster=broadcaster,
             server_keys=server_keys,
+            journal=journal,
         )
         reloading = Reloading(loop, setup, overseer, ruled, serving, tell)
         lifecycle.reloading = reloading
@@ -144,7 +157,8 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
         setup.sandbox.close_in(Kind.CONTROL)
-        loop.call_soon(begin, context, clockwork, upstream)
+        obey = start_journal(context, journal, commanded.dispatcher, upstream)
+        loop.call_soon(begin, context, clockwork, upstream, obey)
         loop.run_forever()
         overseer.stopping()
     return context.exit_status
@@ -167,13 +181,17 @@ def start_reloading(context: Context, reloading: Reloading) -> None:
         context.loop.add_signal_handler(RELOAD_SIGNAL, context.end, EXIT_END)
 
 
-def begin(context: Context, clockwork: Clockwork, upstream: Upstream) -> None:
-    """The first thing in the loop: everything is there, so ask the sources, and say that we are ready."""
+def begin(context: Context, clockwork: Clockwork, upstream: Upstream, obey: Callable[[], None]) -> None:
+    """The first thing in the loop: everything is there, so ask the sources, and say that we are ready.
+
+    `obey` does again with sources what commands have done.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     mode = clockwork.reference.mode
 
     def begin_normally() -> None:
         upstream.start()
+        obey()
         context.overseer.ready()
 
     if mode is ReferenceMode.INITSTEPSLEW:
@@ -199,6 +217,40 @@ def lock_memory() -> None:
         raise FatalError(f"Could not lock memory : {error.strerror}") from error
 
 
+def obey_before_workers_see(context: Context, journal: Journal, keys: Keys) -> None:
+    """In place of a control that died: access and keys as commands have left them, which workers have now."""
+    if journal.requests(KEYS):
+        keys.reload()
+    for rule in commanded_rules(journal):
+        try:
+            context.setup.plan.access.set_rule(rule)
+        except AccessTableFull as error:
+            log.error("Could not change NTP access : %s", error)
+
+
+def start_journal(
+    context: Context, journal: Journal, dispatcher: Dispatcher, upstream: Upstream
+) -> Callable[[], None]:
+    """Do again what commands have done, and keep what they do from now on; what is left to do when there are sources.
+
+    A source that a command was about may have no address yet: then it is done when it has.
+    """
+    repeater = Repeater(dispatcher.repeat, context.loop.call_soon)
+    repeater.repeat(journal.requests(COMMAND_ACCESS, "manual", "reselectdist_s"))
+    dispatcher.done = journal.record
+    requests = journal.requests(SOURCES)
+    before = upstream.names.on_first_address
+
+    def address_found(source: NtpSource) -> None:
+        if before is not None:
+            before(source)
+        repeater.try_soon()
+
+    if requests:
+        upstream.names.on_first_address = address_found
+    return partial(repeater.repeat, requests)
+
+
 def start_data_plane(context: Context, keys: Keys) -> DataPlane:
     """The tables that workers need to answer."""
     config = context.setup.config
@@ -216,9 +268,9 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
 
 
 def start_clockwork(
-    context: Context, keys: Keys, nts: NtsClient, files: LogFiles, mailing: Mailing
+    context: Context, keys: Keys, nts: NtsClient, files: LogFiles, mailing: Mailing, commanded: Mapping[str, Any]
 ) -> Clockwork:
-    """Clock, reference and sources; what they find is published to the workers."""
+    """Clock, reference and sources; what they find is published to the workers. `commanded`: see `journal`."""
     setup = context.setup
     config, run, shared = setup.config, setup.run, setup.shared
 
@@ -268,6 +320,7 @@ def start_clockwork(
             mode=mode,
             restarted=run.restarted,
             resume=predecessor,
+            commanded=commanded,
             restore_time=run.set_from_rtc,
             tempcomp_log=files.writer(LogKind.TEMPCOMP),
         ),

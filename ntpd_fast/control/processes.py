@@ -73,6 +73,7 @@ def control_slot(setup: Setup, alive_interval_s: float | None) -> Slot:
                 *(opened.socket.fileno() for opened in setup.command_sockets),
                 *(control_end.fileno() for control_end, _ in setup.associations),
                 *(_ke_listeners(setup) if setup.ke_processes == 0 else ()),
+                *([setup.journal] if setup.journal is not None else []),
                 *daemon_log.descriptors(),
             ],
             capabilities=kept_capabilities(setup),

@@ -24,6 +24,7 @@ from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockwork import Clockwork
 from ntpd_fast.control.dataplane import ClientAccounts, DataPlane
 from ntpd_fast.control.dumping import Dumping
+from ntpd_fast.control.journal import Journal
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.mailing import Mailing
@@ -63,6 +64,7 @@ class Parts:
     dumping: Dumping
     broadcaster: Broadcaster
     server_keys: NtsServerKeys | None
+    journal: Journal
 
 
 Apply = Callable[[Parts, Config], None]
@@ -235,6 +237,7 @@ def reconfigure(parts: Parts, old: Config, new: Config) -> None:
     for step in STEPS:
         if step.fields & changed:
             step.apply(parts, new)
+    parts.journal.forget(changed)
     if parts.server_keys is not None and not changed & KEY_EXCHANGE:
         parts.server_keys.reload_certificates()
     if new.keyfile is not None or old.keyfile is not None:

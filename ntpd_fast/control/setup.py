@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
+from ntpd_fast.control.journal import make_memory
 from ntpd_fast.control.plan import (
     MemoryPlan,
     Plan,
@@ -66,6 +67,8 @@ class Setup:
     nts: "NtsSetup | None" = None
     sandbox: Sandbox = field(default_factory=Sandbox)
     """What each process is closed into once it has opened everything."""
+    journal: int | None = None
+    """The descriptor of what commands have changed (`journal.Journal`), where there is a supervisor to keep it."""
     families: set[int] = field(default_factory=set)
     """Address families that a command, and not the configuration, has allowed somebody to ask in."""
 
@@ -117,6 +120,8 @@ class Setup:
         for pair in self.associations:
             for end in pair:
                 end.close()
+        if self.journal is not None:
+            os.close(self.journal)
 
 
 def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOver) -> Setup:
@@ -138,6 +143,7 @@ def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOv
     try:
         shared = Shared.create(memory.shared)
         associations = [_association_pair() for _ in range(workers_max)]
+        journal = make_memory() if workers or (nts is not None and nts.processes) else None
     except OSError as error:
         ntp_sockets.close()
         if nts is not None:
@@ -148,8 +154,9 @@ def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOv
         command_socket_plan(config, run, user.uid, user.gid), lambda text: log.error("%s", text)
     )
     return Setup(
-        config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, reader, nts
-    )
+        config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, reader, nts,
+        journal=journal,
+    )  # fmt: skip
 
 
 def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> "NtsSetup | None":

@@ -7,7 +7,7 @@ permission. A reply is never longer than its request; whatever cannot be answere
 
 import logging
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Set
 from enum import Enum
 from typing import NamedTuple
 
@@ -17,13 +17,14 @@ from .codec.commands import (
     COMMANDS,
     NULL,
     REPLY_HEADER_LENGTH,
+    REQUEST_HEADER_LENGTH,
     REQUEST_LENGTH_MAX,
     Command,
     Number,
     Reply,
     Status,
 )
-from .codec.layout import Message
+from .codec.layout import Layout, Message
 from .codec.packet import (
     MISMATCH_VERSION_MIN,
     PKT_TYPE_REQUEST,
@@ -67,6 +68,20 @@ class Dispatcher:
         self._backends = backends
         self.over_udp = over_udp
         self.outcomes: Counter[Outcome] = Counter()
+        self.done: Callable[[Number, bytes], None] | None = None
+        """Told of each command that was carried out, with its payload."""
+
+    def repeat(self, number: Number, payload: bytes) -> bool:
+        """Carry out a command that was carried out before; whether that could be done, which nobody else is told."""
+        row = ROWS[number]
+        part = getattr(self._backends, row.subject)
+        if part is None:
+            return False
+        try:
+            row.run(part, Layout.of(COMMANDS[number].request).decode(payload, 0))
+        except CommandFailed:
+            return False
+        return True
 
     def handle(self, packet: bytes, peer: Peer, now_ns: int) -> bytes | None:
         """The reply to a datagram, or None. `now_ns`: its reception, ns since the Unix epoch."""
@@ -120,6 +135,9 @@ class Dispatcher:
         except MemoryError:
             log.error("Not enough memory for the command %s", command.number.name)
             return Outcome.REFUSED, encode_reply(header, Status.FAILED)
+        if self.done is not None:
+            payload = packet[REQUEST_HEADER_LENGTH:][: Layout.of(command.request).size]
+            self.done(command.number, payload)
         if isinstance(result, Status):
             return Outcome.ANSWERED, encode_reply(header, result)
         if result is None:

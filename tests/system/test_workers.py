@@ -143,6 +143,59 @@ def test_killed_control_comes_back_and_workers_serve_on(serving):
     assert daemon.left_behind() == []
 
 
+def test_new_control_does_not_take_back_what_commands_have_set(make_daemon, tmp_path):
+    """Workers go on with the rules and keys of before; all that control alone knows is there again, too."""
+    keys = tmp_path / "keys"
+    keys.write_text("1 SHA1 HEX:" + "11" * 20 + "\n")
+    daemon = make_daemon("allow 127.0.0.1", "server 127.0.0.77", "workers 1", f"keyfile {keys}", "manual").start()
+    keys.write_text("1 SHA1 HEX:" + "11" * 20 + "\n2 SHA1 HEX:" + "22" * 20 + "\n")
+    for words in (
+        "allow 127.0.0.2", "deny 127.0.0.1", "deny all 127.0.0.64/26", "cmdallow 192.0.2.7", "local stratum 6",
+        "makestep 0.5 -1", "manual off", "rekey", "add server 127.0.0.78 minpoll 5 maxpoll 8 key 2",
+        "delete 127.0.0.77", "add server 127.0.0.79", "maxpoll 127.0.0.78 9", "offline 127.0.0.79",
+    ):  # fmt: skip
+        assert daemon.chronyc(*words.split()).startswith("200 OK"), words
+    asked = [
+        ["accheck", "127.0.0.1"], ["accheck", "127.0.0.2"], ["accheck", "127.0.0.65"], ["cmdaccheck", "192.0.2.7"],
+        ["settime", "12:00"], ["sourcename", "127.0.0.77"], ["activity"],
+    ]  # fmt: skip
+
+    def state() -> list[str]:
+        return [daemon.chronyc(*words) for words in asked]
+
+    def sources() -> list[list[str]]:
+        # address, stratum, poll; the letters before follow what has been answered
+        return [row.split()[1:4] for row in daemon.chronyc("-n", "sources").splitlines() if "127.0.0" in row]
+
+    before = state(), sorted(sources())
+    assert [name for name, *_ in before[1]] == ["127.0.0.78", "127.0.0.79"]
+    with Load("127.0.0.2", daemon.port) as load:
+        time.sleep(0.2)
+        os.kill(children_of(daemon.pid)[0], signal.SIGKILL)
+        wait_until(lambda: "Resumed the state of the clock" in daemon.log_texts(), "a new control")
+        wait_until(lambda: "7F7F0101" in daemon.chronyc("tracking"), "its command socket")
+        assert (state(), sorted(sources())) == before
+        answer = ask(port=daemon.port, source="127.0.0.2")
+        assert answer is not None
+        assert answer[1] == 6
+        assert ask(port=daemon.port, source="127.0.0.1", timeout_s=0.2) is None
+        time.sleep(0.2)
+    assert load.lost == []
+    assert daemon.log_texts().count("Loaded 2 symmetric keys") == 2
+    # what a changed directive says is newer than what commands have said
+    daemon.config.write_text(daemon.config.read_text().replace("allow 127.0.0.1", "allow 127.0.0.3"))
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_until(lambda: "Reloaded the configuration" in daemon.errors(), "the reload")
+    # the youngest
+    os.kill(children_of(daemon.pid)[-1], signal.SIGKILL)
+    wait_until(lambda: daemon.log_texts().count("Resumed the state of the clock") == 2, "a third control")
+    wait_until(lambda: ask(port=daemon.port, source="127.0.0.3", timeout_s=0.2) is not None, "the rules of the file")
+    assert ask(port=daemon.port, source="127.0.0.2", timeout_s=0.2) is None
+    wait_until(lambda: "7F7F0101" in daemon.chronyc("tracking"), "its command socket")
+    assert [name for name, *_ in sorted(sources())] == ["127.0.0.78", "127.0.0.79"]
+    daemon.stop()
+
+
 def test_replaced_workers_lose_nothing(serving):
     """Hand-over on the same sockets, three times for each worker."""
     daemon, clients = serving(REPLACE_ON_RELOAD)

@@ -199,6 +199,29 @@ def test_over_udp_only_monitoring_succeeds_and_changes_nothing(number):
         assert not part.changes
 
 
+def test_what_was_carried_out_is_told_with_its_payload_and_can_be_repeated():
+    part = CountingPart()
+    one = dispatcher(full_backends_with(access=part))
+    told: list[tuple[Number, bytes]] = []
+    one.done = lambda number, payload: told.append((number, payload))
+    subnet = req.AccessSubnet(Address.parse("192.0.2.0"), 24)
+    assert status(one.handle(request(Number.ALLOW, subnet), UNIX, NOW_NS)) == Status.SUCCESS
+    # not what was refused, by its form, its origin or the part it was for
+    one.handle(request(Number.ALLOW, subnet), NEIGHBOUR, NOW_NS)
+    one.handle(request(Number.ALLOW, subnet)[:-1], UNIX, NOW_NS)
+    one.handle(request(Number.DENY, req.AccessSubnet(Address.parse("192.0.2.0"), 99)), UNIX, NOW_NS)
+    [(number, payload)] = told
+    assert number is Number.ALLOW
+    assert pk.decode_request(COMMANDS[number], bytes(20) + payload) == subnet
+    counted = one.outcomes.copy()
+    assert one.repeat(number, payload)
+    assert not one.repeat(Number.DENY, payload[:-4] + b"\0\0\0\x63")
+    assert len(told) == 1
+    assert part.changes == {"set_rule": 2}
+    assert one.outcomes == counted
+    assert not dispatcher(full_backends_with(access=None)).repeat(number, payload)
+
+
 def test_a_command_there_is_no_memory_for_fails_and_is_logged(caplog):
     class Short(CountingPart):
         def tracking(self):
