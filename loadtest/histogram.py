@@ -5,7 +5,8 @@ for each power of two (a percentile is right to 3 %). Counts of several runs add
 from dataclasses import dataclass
 from typing import Self
 
-from loadtest._generate import BUCKETS, Generator
+from loadtest._generate import Generator
+from loadtest._numbers import BUCKETS
 
 
 def bucket_bounds(index: int) -> tuple[int, int]:

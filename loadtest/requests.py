@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from loadtest._generate import nonce
+from loadtest._numbers import nonce
 
 HEADER_SIZE = 48
 MODE_CLIENT = 3

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import _generate
+from loadtest import _generate, _numbers
 from loadtest.client import Load, Result, client
 from loadtest.requests import bank
 from loadtest.targets import target
@@ -21,24 +21,24 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 1), SEEDS)
 def test_a_nonce_leads_back_to_its_request(sequence: int, kind: int, seed: int) -> None:
-    assert _generate.from_nonce(_generate.nonce(sequence, kind, seed), seed) == (sequence, kind)
+    assert _numbers.from_nonce(_numbers.nonce(sequence, kind, seed), seed) == (sequence, kind)
 
 
 @given(SEEDS)
 def test_nonces_of_one_request_differ(seed: int) -> None:
-    assert _generate.nonce(5, 0, seed) != _generate.nonce(5, 1, seed)
+    assert _numbers.nonce(5, 0, seed) != _numbers.nonce(5, 1, seed)
 
 
 def test_constant_arrivals_are_evenly_spaced() -> None:
-    assert _generate.due_times(100_000, 4) == [0, 10_000, 20_000, 30_000]
+    assert _numbers.due_times(100_000, 4) == [0, 10_000, 20_000, 30_000]
 
 
 def test_bursts_keep_the_mean_rate() -> None:
-    assert _generate.due_times(1000, 5, burst=2) == [0, 0, 2e6, 2e6, 4e6]
+    assert _numbers.due_times(1000, 5, burst=2) == [0, 0, 2e6, 2e6, 4e6]
 
 
 def test_random_arrivals_have_the_mean_and_spread_of_a_poisson_process() -> None:
-    times = _generate.due_times(1000, 20_001, poisson=True, seed=7)
+    times = _numbers.due_times(1000, 20_001, poisson=True, seed=7)
     gaps = [b - a for a, b in itertools.pairwise(times)]
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
@@ -48,15 +48,15 @@ def test_random_arrivals_have_the_mean_and_spread_of_a_poisson_process() -> None
 
 
 def test_a_schedule_asks_for_what_became_due() -> None:
-    assert _generate.paced(1000, [0, 500_000, 1_000_000, 3_100_000], lag_ns=10**9) == ([1, 0, 1, 2], 0)
+    assert _numbers.paced(1000, [0, 500_000, 1_000_000, 3_100_000], lag_ns=10**9) == ([1, 0, 1, 2], 0)
 
 
 def test_a_schedule_asks_for_no_more_than_a_batch() -> None:
-    assert _generate.paced(1e6, [200_000, 200_000], lag_ns=10**9, limit=64) == ([64, 64], 0)
+    assert _numbers.paced(1e6, [200_000, 200_000], lag_ns=10**9, limit=64) == ([64, 64], 0)
 
 
 def test_a_schedule_too_far_behind_skips_instead_of_bursting() -> None:
-    due, skipped = _generate.paced(1000, [0, 10_000_000, 10_000_001], lag_ns=2_000_000)
+    due, skipped = _numbers.paced(1000, [0, 10_000_000, 10_000_001], lag_ns=2_000_000)
     assert skipped == 9
     assert due == [1, 1, 0]
 
@@ -64,13 +64,13 @@ def test_a_schedule_too_far_behind_skips_instead_of_bursting() -> None:
 @pytest.mark.parametrize("rate", [0, -1])
 def test_a_schedule_needs_a_rate(rate: float) -> None:
     with pytest.raises(ValueError):
-        _generate.due_times(rate, 1)
+        _numbers.due_times(rate, 1)
 
 
 def test_buckets_grow_with_the_value_and_end_in_the_last_one() -> None:
-    indexes = [_generate.bucket(1 << bit) for bit in range(64)]
+    indexes = [_numbers.bucket(1 << bit) for bit in range(64)]
     assert indexes[:42] == sorted(set(indexes[:42]))
-    assert set(indexes[42:]) == {_generate.BUCKETS - 1}
+    assert set(indexes[42:]) == {_numbers.BUCKETS - 1}
 
 
 def run(script: Script, load: Load | None = None, **arguments: float) -> Result:

@@ -4,29 +4,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest import _generate
+from loadtest import _numbers
 from loadtest.histogram import Histogram, bucket_bounds
 
 VALUES = st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=200)
 
 
 def counted(values: list[int]) -> Histogram:
-    positive, negative = [0] * _generate.BUCKETS, [0] * _generate.BUCKETS
+    positive, negative = [0] * _numbers.BUCKETS, [0] * _numbers.BUCKETS
     for value in values:
-        (positive if value >= 0 else negative)[_generate.bucket(abs(value))] += 1
+        (positive if value >= 0 else negative)[_numbers.bucket(abs(value))] += 1
     below = sum(value for value in values if value < 0)
     return Histogram(tuple(positive), tuple(negative), len(values), sum(values), below, min(values), max(values))
 
 
 @given(st.integers(0, 2**42 - 1))
 def test_a_value_lies_in_its_bucket(value: int) -> None:
-    low, high = bucket_bounds(_generate.bucket(value))
+    low, high = bucket_bounds(_numbers.bucket(value))
     assert low <= value < high
     assert high - low <= max(1, low / 32)
 
 
 def test_buckets_follow_each_other_without_gap() -> None:
-    for index in range(_generate.BUCKETS - 1):
+    for index in range(_numbers.BUCKETS - 1):
         assert bucket_bounds(index)[1] == bucket_bounds(index + 1)[0]
 
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from loadtest import _generate
+from loadtest import _numbers
 from loadtest.client import Load, client
 from loadtest.requests import Key, bank, digest, header, mac, mac_holds, signed_bank
 from tests.unit.loadtest.scripted import answer, scripted
@@ -68,7 +68,7 @@ def test_each_request_of_a_bank_carries_its_nonce() -> None:
         one = requests[index * size : (index + 1) * size]
         assert mac_holds(KEYS[2], one)
         (transmit,) = struct.unpack("=Q", one[40:48])
-        assert _generate.from_nonce(transmit, 99) == (index, 0)
+        assert _numbers.from_nonce(transmit, 99) == (index, 0)
 
 
 def test_requests_of_different_size_make_no_bank() -> None:

@@ -1,11 +1,10 @@
-"""Layouts of the load generator: one flat state, allocated once, bounded by what it was given.
+"""Layouts of the load generator: one flat state, allocated once, bounded by what it was given."""
 
-A request is named by its sequence number. Its nonces (the transmit timestamp, and in interleaved requests
-the receive timestamp) are an invertible scramble of that number, so an answer leads back to its request by
-arithmetic and one look into a ring of what is outstanding.
-"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from loadtest._numbers cimport histogram
+from loadtest._system cimport iovec, mmsghdr
+from ntpd_fast._aead cimport aead_key
 
 cdef enum:
     BATCH = 64                  # messages a system call
@@ -16,7 +15,6 @@ cdef enum:
     SOCKETS_MAX = 1024
     CLIENTS_MAX = 16777216      # what 127.0.0.0/8 holds
     SAMPLES = 64
-    BUCKETS = 1216              # values up to 2^42 ns, 32 buckets for each power of two
 
 cdef enum:
     SENT
@@ -49,14 +47,6 @@ cdef enum:
     SLOT_ANSWERED = 2
     SLOT_EXPIRED = 3
 
-ctypedef struct histogram:
-    uint64_t counts[2][1216]    # [0] values ≥ 0, [1] values < 0 by magnitude
-    uint64_t count
-    int64_t sum
-    int64_t negative_sum        # of the values < 0
-    int64_t minimum
-    int64_t maximum
-
 ctypedef struct slot:
     uint64_t sequence
     uint64_t origin             # what the request carried as origin timestamp
@@ -72,9 +62,55 @@ ctypedef struct client:
     uint8_t saved               # the answered request let the server keep its TX timestamp
     uint8_t used                # last_rx was sent as an origin already
 
-ctypedef struct pacer:
-    double next_ns              # when the next burst is due
-    double gap_ns               # mean time between bursts; 0: no schedule
-    double lag_ns               # how far behind it may fall before bursts are skipped
-    uint64_t random             # state of the arrivals' generator
-    bint poisson
+ctypedef struct generator:
+    # what was given
+    int fds[1024]
+    uint32_t fd_count
+    int epoll
+    uint8_t server[28]          # sockaddr_in or sockaddr_in6
+    uint32_t server_size
+    int family
+    uint64_t base[2]            # host order: high and low half
+    bint sourced
+    uint32_t client_count
+    uint32_t shift
+    uint8_t header
+    uint32_t answer_size
+    bint interleaved
+    const uint8_t *bank
+    uint64_t bank_mask
+    uint32_t request_size
+    bint stamps
+    uint32_t segments
+    uint64_t seed
+    # what goes on
+    slot *ring
+    uint64_t ring_mask
+    client *clients
+    uint64_t head               # next sequence number
+    uint64_t tail               # oldest that may be outstanding
+    uint64_t outstanding
+    uint32_t turn               # next client
+    uint32_t socket_turn
+    int64_t timeout_ns
+    uint64_t counters[22]
+    histogram histograms[3]
+    uint8_t samples[64][1280]
+    uint32_t sample_sizes[64]
+    uint64_t sample_sequences[64]
+    uint64_t sample_count
+    int error                   # errno that ended the loop
+    # messages
+    uint8_t *out                # BATCH × segments × 48, fresh requests
+    mmsghdr send_messages[64]
+    iovec send_iov[64]
+    uint8_t send_control[64][128]
+    mmsghdr recv_messages[64]
+    iovec recv_iov[64]
+    uint8_t recv_control[64][128]
+    uint8_t recv_names[64][28]
+    uint8_t recv_data[64][1280]
+
+
+cdef inline void bump(generator *g, int which) noexcept nogil:
+    g.counters[which] += 1
