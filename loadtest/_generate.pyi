@@ -16,7 +16,10 @@ class Generator:
     clients=1 and base=None the kernel chooses. header: first byte of a fresh request. bank: prebuilt
     requests of equal size `request_size`, a power of two of them; each carries nonce(index, 0, seed) as
     transmit timestamp, native byte order. Without a bank fresh 48-byte requests are made, interleaved ones
-    (RFC 9769) if `interleaved`. stamps: the sockets deliver SO_TIMESTAMPING software RX timestamps.
+    (RFC 9769) if `interleaved`. seal_key: the bank's requests are templates: each is given its own transmit
+    timestamp (and with `interleaved` what that takes), a new nonce and tag in the authenticator field that ends it
+    (RFC 8915, AEAD_AES_SIV_CMAC_256 with this key), when it is sent. stamps: the sockets deliver SO_TIMESTAMPING
+    software RX timestamps.
     segments: requests sent in one message through UDP_SEGMENT (a power of two ≤ SEGMENTS_MAX).
     ValueError when an argument is out of range, OSError when the kernel refuses to send or receive.
     """
@@ -39,6 +42,7 @@ class Generator:
         stamps: bool = False,
         segments: int = 1,
         seed: int = 1,
+        seal_key: bytes | None = None,
     ) -> None: ...
     def run(
         self,

@@ -15,7 +15,9 @@ from loadtest._receiving cimport receive_all
 from loadtest._sending cimport expire, lay_out, send_batch
 from loadtest._state cimport *
 from loadtest._system cimport *
-from ntpd_fast._aead cimport AEAD_AES_SIV_CMAC_256, AEAD_TAG, aead_set_key
+from ntpd_fast._aead cimport AEAD_AES_SIV_CMAC_256, aead_set_key
+
+from secrets import token_bytes
 
 cdef enum:
     SLICE_NS = 20000000         # how long the loop may go without looking at signals
@@ -130,9 +132,10 @@ cdef class Generator:
         bint stamps=False,
         unsigned int segments=1,
         uint64_t seed=1,
+        bytes seal_key=None,
     ):
         cdef generator *g = self.g
-        cdef uint64_t ring_size = 1 << 18, bank_size
+        cdef uint64_t ring_size = 1 << 18, bank_size, in_bank
         if g.ring != NULL:
             raise ValueError("a generator is set up once")
         if not 0 < len(fds) <= SOCKETS_MAX:
@@ -152,18 +155,30 @@ cdef class Generator:
         if not 48 <= answer_size <= ANSWER_ROOM:
             raise ValueError("answer_size out of range")
         if bank is None:
-            if request_size != 48:
-                raise ValueError("fresh requests are 48 bytes")
+            if request_size != 48 or seal_key is not None:
+                raise ValueError("fresh requests are 48 bytes and not sealed")
         else:
-            if not 48 <= request_size <= REQUEST_MAX or interleaved:
-                raise ValueError(f"prebuilt requests are 48 to {REQUEST_MAX} bytes and not interleaved")
+            if not 48 <= request_size <= REQUEST_MAX:
+                raise ValueError(f"prebuilt requests are 48 to {REQUEST_MAX} bytes")
             bank_size = <uint64_t>len(bank)
-            ring_size = bank_size // request_size
-            if ring_size * request_size != bank_size or ring_size < segments or ring_size & (ring_size - 1):
+            in_bank = bank_size // request_size
+            if in_bank * request_size != bank_size or in_bank < segments or in_bank & (in_bank - 1):
                 raise ValueError("the bank must hold a power of two of requests")
-            g.bank_mask = ring_size - 1
             self.bank_bytes = bank
-            g.bank = <const uint8_t *><const char *>bank
+            if seal_key is None:
+                if interleaved:
+                    raise ValueError("requests sent as they are cannot be interleaved")
+                ring_size = in_bank
+                g.bank_mask = in_bank - 1
+                g.bank = <const uint8_t *><const char *>bank
+            else:
+                if request_size < 48 + AUTHENTICATOR_SIZE or len(seal_key) != 32 or not aead_set_key(
+                    &g.key, AEAD_AES_SIV_CMAC_256, <const uint8_t *><const char *>seal_key
+                ):
+                    raise ValueError("sealed requests end in an authenticator; their key has 32 bytes")
+                g.template_mask = in_bank - 1
+                g.templates = <const uint8_t *><const char *>bank
+                g.random = int.from_bytes(token_bytes(8), "big")
         for index, fd in enumerate(fds):
             g.fds[index] = fd
         g.fd_count = len(fds)
@@ -181,7 +196,7 @@ cdef class Generator:
         g.ring_mask = ring_size - 1
         g.ring = <slot *>calloc(ring_size, sizeof(slot))
         g.clients = <client *>calloc(clients if interleaved else 1, sizeof(client))
-        g.out = <uint8_t *>calloc(<size_t>BATCH * segments, 48)
+        g.out = <uint8_t *>calloc(<size_t>BATCH * segments, request_size)
         if g.ring == NULL or g.clients == NULL or g.out == NULL:
             raise MemoryError
         lay_out(g)

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from loadtest._numbers cimport make_nonce, next_random
 from loadtest._state cimport *
 from loadtest._system cimport *
-from ntpd_fast._aead cimport AEAD_TAG, aead_seal
+from ntpd_fast._aead cimport aead_seal
 
 
 cdef void lay_out(generator *g) noexcept nogil:
@@ -27,7 +27,7 @@ cdef void lay_out(generator *g) noexcept nogil:
         m.msg_namelen = g.server_size
         m.msg_iov = &g.send_iov[i]
         m.msg_iovlen = 1
-        g.send_iov[i].iov_base = g.out + <size_t>i * g.segments * 48
+        g.send_iov[i].iov_base = g.out + <size_t>i * g.segments * g.request_size
         g.send_iov[i].iov_len = <size_t>g.segments * g.request_size
         m.msg_control = g.send_control[i]
         m.msg_controllen = CONTROL_ROOM
@@ -53,7 +53,7 @@ cdef void lay_out(generator *g) noexcept nogil:
             m.msg_controllen += CMSG_SPACE(sizeof(size))
         if m.msg_controllen == 0:
             m.msg_control = NULL
-        if g.bank == NULL:
+        if g.bank == NULL and g.templates == NULL:
             for j in range(g.segments):
                 request = g.out + (<size_t>i * g.segments + j) * 48
                 request[0] = g.header
@@ -119,10 +119,21 @@ cdef void expire(generator *g, int64_t now_ns) noexcept nogil:
         give_up_oldest(g)
 
 
+cdef inline void seal(generator *g, uint8_t *p) noexcept nogil:
+    """Give a request made from a template a new nonce, and the tag over what it says now."""
+    cdef uint32_t body = g.request_size - AUTHENTICATOR_SIZE
+    cdef uint8_t *nonce = p + body + 8
+    cdef uint64_t value = next_random(&g.random)
+    memcpy(nonce, &value, 8)
+    value = next_random(&g.random)
+    memcpy(nonce + 8, &value, 8)
+    aead_seal(&g.key, nonce, 16, p, body, NULL, 0, nonce + 16)
+
+
 cdef void write_request(
     generator *g, uint32_t i, uint32_t segment, uint32_t number, int64_t now_ns
 ) noexcept nogil:
-    """Fill one fresh request, or take it from the bank, and note it as outstanding under the next number."""
+    """Fill one request, or take it whole from the bank, and note it as outstanding under the next number."""
     cdef uint64_t sequence = g.head
     cdef slot *s
     cdef client *k
@@ -143,7 +154,9 @@ cdef void write_request(
         if segment == 0:
             g.send_iov[i].iov_base = <void *>(g.bank + (sequence & g.bank_mask) * g.request_size)
         return
-    p = g.out + (<size_t>i * g.segments + segment) * 48
+    p = g.out + (<size_t>i * g.segments + segment) * g.request_size
+    if g.templates != NULL:
+        memcpy(p, g.templates + (sequence & g.template_mask) * g.request_size, g.request_size)
     if g.interleaved:
         k = &g.clients[number]
         s.origin = k.last_rx
@@ -156,6 +169,8 @@ cdef void write_request(
         memcpy(p + 32, &value, 8)
     value = make_nonce(sequence, 0, g.seed)
     memcpy(p + 40, &value, 8)
+    if g.templates != NULL:
+        seal(g, p)
 
 
 cdef int send_batch(generator *g, uint32_t count) noexcept nogil:

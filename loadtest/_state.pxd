@@ -12,6 +12,7 @@ cdef enum:
     REQUEST_MAX = 1140          # bytes; no NTP server stores more
     ANSWER_ROOM = 1280          # a longer answer is seen as truncated and counted
     CONTROL_ROOM = 128
+    AUTHENTICATOR_SIZE = 40     # extension field at a template's end: two headers, nonce, tag
     SOCKETS_MAX = 1024
     CLIENTS_MAX = 16777216      # what 127.0.0.0/8 holds
     SAMPLES = 64
@@ -79,6 +80,10 @@ ctypedef struct generator:
     bint interleaved
     const uint8_t *bank
     uint64_t bank_mask
+    const uint8_t *templates    # sealed requests of request_size, made fresh as they are sent
+    uint64_t template_mask
+    aead_key key                # client to server, of the templates
+    uint64_t random             # state of their nonces' generator
     uint32_t request_size
     bint stamps
     uint32_t segments
@@ -101,7 +106,7 @@ ctypedef struct generator:
     uint64_t sample_count
     int error                   # errno that ended the loop
     # messages
-    uint8_t *out                # BATCH × segments × 48, fresh requests
+    uint8_t *out                # BATCH × segments × request_size, fresh requests
     mmsghdr send_messages[64]
     iovec send_iov[64]
     uint8_t send_control[64][128]

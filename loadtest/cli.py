@@ -9,13 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loadtest import cpu, network, report
 from loadtest.client import Load, Result, client
 from loadtest.compare import Cores, CoresError, compare
+from loadtest.nts import KeyExchangeError, answer_holds, exchange_keys
 from loadtest.requests import Key, mac_holds, signed_bank
-from loadtest.scenarios import BANK, QUICK, SCENARIOS, WINDOW, Scenario
+from loadtest.scenarios import BANK, QUICK, SCENARIOS, WINDOW, Scenario, Verify, sealed_load
 from loadtest.servers import Kind, chronyd, ntpd_fast
 from loadtest.targets import Target, TargetRefusedError, target
 
@@ -66,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--sockets", metavar="N", type=int, default=1, help="source ports")
     run.add_argument("--interleaved", action="store_true")
     run.add_argument("--key", metavar="ID:TYPE:HEX", type=key_argument)
+    run.add_argument(
+        "--nts", metavar="PORT", type=int, help="keys are established on this port of the address, requests sealed"
+    )
     run.add_argument("--ntp-version", type=int, choices=(1, 2, 3, 4), default=4)
     run.add_argument("--timeout", metavar="S", type=bounded(0.001, 60), default=0.2)
     run.add_argument("--spin", action="store_true", help="never sleep: exact pacing at the price of a core")
@@ -132,20 +137,40 @@ def print_summary(where: Target, result: Result) -> None:
         )
 
 
+def authenticated(options: argparse.Namespace, load: Load) -> tuple[Load, Verify | None]:
+    """The load with a key's or a session's requests, and what tells whether an answer is authentic.
+
+    ValueError for both at once, KeyExchangeError when there is no session to be had.
+    """
+    key: Key | None = options.key
+    if options.nts is not None:
+        if key or options.ntp_version != 4:
+            raise ValueError("NTS is for NTP version 4, without another key")
+        session = exchange_keys(target(options.address, options.nts, options.allow_target))
+        return sealed_load(load, session), lambda request, datagram: answer_holds(session, request, datagram)
+    if key is None:
+        return load, None
+    if load.interleaved:
+        raise ValueError("requests with a symmetric key cannot be interleaved")
+    signed = replace(load, bank=lambda seed: signed_bank(BANK, seed, key, options.ntp_version))
+    return signed, lambda _, datagram: mac_holds(key, datagram)
+
+
 def run_command(options: argparse.Namespace) -> int:
     """`run`: ValueError and OSError for what cannot be done."""
     where = target(options.address, options.port, options.allow_target)
-    key: Key | None = options.key
-    load = Load(
-        clients=options.clients,
-        first=options.first,
-        shift=options.shift,
-        sockets=options.sockets,
-        interleaved=options.interleaved,
-        bank=(lambda seed: signed_bank(BANK, seed, key, options.ntp_version)) if key else None,
-        version=options.ntp_version,
-        segments=options.segments,
-        stamps=not options.no_stamps,
+    load, verify = authenticated(
+        options,
+        Load(
+            clients=options.clients,
+            first=options.first,
+            shift=options.shift,
+            sockets=options.sockets,
+            interleaved=options.interleaved,
+            version=options.ntp_version,
+            segments=options.segments,
+            stamps=not options.no_stamps,
+        ),
     )
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
@@ -159,7 +184,7 @@ def run_command(options: argparse.Namespace) -> int:
             sleep=not options.spin,
             timeout_s=options.timeout,
         )
-    forged = sum(not mac_holds(key, datagram) for _, datagram in result.samples) if key else 0
+        forged = sum(not verify(sender.request(number), datagram) for number, datagram in result.samples if verify)
     print_summary(where, result)
     if forged:
         print(f"  {forged} of {len(result.samples)} sampled answers fail authentication")
@@ -242,6 +267,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return run_command(options) if options.command == "run" else compare_command(options)
-    except (TargetRefusedError, ValueError, CoresError, OSError) as error:
+    except (TargetRefusedError, KeyExchangeError, ValueError, CoresError, OSError) as error:
         print(f"ntpd-fast-loadtest: {error}", file=sys.stderr)
         return 2

@@ -38,7 +38,8 @@ class Load:
     """Who asks and how, without the rate.
 
     clients: how many addresses ask in turn, the first at `first` and each next one 1 << shift further.
-    sockets: source ports they share. answer_size: bytes of a right answer (default: as the request).
+    sockets: source ports they share. seal_key: the bank holds NTS requests that are completed and sealed with this key
+    as they are sent, which interleaved ones have to be. answer_size: bytes of a right answer (default: as the request).
     """
 
     clients: int = 1
@@ -47,6 +48,7 @@ class Load:
     sockets: int = 1
     interleaved: bool = False
     bank: BankBuilder | None = None
+    seal_key: bytes | None = None
     answer_size: int | None = None
     version: int = 4
     mode: int = 3
@@ -135,10 +137,11 @@ class Client:
             stamps=load.stamps,
             segments=load.segments,
             seed=self.seed,
+            seal_key=load.seal_key,
         )
 
     def request(self, sequence: int) -> bytes:
-        """The prebuilt request that carried this sequence number."""
+        """The prebuilt request that carried this sequence number; of a sealed one, the template it was made from."""
         if self.bank is None:
             raise ValueError("fresh requests are not kept")
         index = sequence % (len(self.bank) // self.request_size)

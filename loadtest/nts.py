@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from loadtest.requests import HEADER_SIZE, bank
+from loadtest.requests import HEADER_SIZE, bank, header
 from loadtest.targets import Target
 
 ALPN = b"ntske/1"
@@ -167,3 +167,10 @@ def sealed_bank(count: int, seed: int, session: Session) -> tuple[bytes, int]:
     """Requests of one session, its cookies in turn."""
     cookies = session.cookies
     return bank(count, seed, lambda index, plain: seal(session, plain, cookies[index % len(cookies)]))
+
+
+def templates(count: int, session: Session) -> tuple[bytes, int]:
+    """Requests to be completed as they are sent (`Load.seal_key`), the session's cookies in turn."""
+    cookies = session.cookies
+    built = [seal(session, header(0), cookies[index % len(cookies)]) for index in range(count)]
+    return b"".join(built), len(built[0])

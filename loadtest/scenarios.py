@@ -24,6 +24,7 @@ from loadtest.servers import Running
 
 BANK = 65536
 NTS_BANK = 16384
+NTS_TEMPLATES = 1024
 STEADY_RATE = 100_000.0
 STEADY_S = 0.3  # at least, and long enough for
 STEADY_ANSWERS = 10_000
@@ -195,11 +196,21 @@ def signed(kind: str) -> LoadMaker:
     return lambda _: (load, lambda _, datagram: mac_holds(key, datagram))
 
 
-def sealed(server: Running) -> tuple[Load, Verify]:
+def sealed_load(load: Load, session: nts.Session) -> Load:
+    """The same load with NTS requests of one session: prebuilt, or in interleaved mode sealed as they are sent."""
+    if load.interleaved:
+        return replace(load, bank=lambda _: nts.templates(NTS_TEMPLATES, session), seal_key=session.c2s)
+    return replace(load, bank=lambda seed: nts.sealed_bank(NTS_BANK, seed, session))
+
+
+def sealed(load: Load) -> LoadMaker:
     """NTS requests of one session with the server."""
-    session = nts.exchange_keys(server.key_exchange)
-    load = Load(bank=lambda seed: nts.sealed_bank(NTS_BANK, seed, session))
-    return load, lambda request, datagram: nts.answer_holds(session, request, datagram)
+
+    def make(server: Running) -> tuple[Load, Verify]:
+        session = nts.exchange_keys(server.key_exchange)
+        return sealed_load(load, session), lambda request, datagram: nts.answer_holds(session, request, datagram)
+
+    return make
 
 
 def key_file() -> dict[str, bytes]:
@@ -290,7 +301,17 @@ SCENARIOS = (
         "nts",
         "NTS, AES-SIV-CMAC-256",
         (steady, busy, handshakes),
-        sealed,
+        sealed(ONE),
+        lines=NTS_LINES,
+        files=certificate_files,
+    ),
+    Scenario(
+        "nts-interleaved",
+        "NTS in interleaved mode, 1,000 clients",
+        (steady, busy),
+        sealed(INTERLEAVED),
+        rate=80_000.0,
+        clients=1000,
         lines=NTS_LINES,
         files=certificate_files,
     ),

@@ -57,6 +57,8 @@ BUDGETS = (
     Budget("nts", "cpu_us", "ratio", most=0.75),
     Budget("nts", "busy_cpu_us", "ratio", most=0.75),
     Budget("nts", "handshake_us", "ratio", most=1.1),
+    Budget("nts-interleaved", "cpu_us", "ratio", most=0.7),
+    Budget("nts-interleaved", "busy_cpu_us", "ratio", most=0.7),
     # transmit timestamps
     Budget("basic", "tx_error_mean_ns", "ratio", most=1.0),
     Budget("basic", "tx_error_p99_ns", "ratio", most=1.0),
@@ -67,6 +69,7 @@ BUDGETS = (
     Budget("interleaved-10k/s", "tx_error_mean_ns", "ratio", most=1.0),
     Budget("interleaved-10k/s", "tx_error_p99_ns", "ratio", most=1.0),
     Budget("interleaved", "interleaved_share", "value", least=0.99),
+    Budget("nts-interleaved", "interleaved_share", "value", least=0.99),
     # rates
     Budget("peak", "peak_per_s", "ratio", least=1.5),
     Budget("peak-interleaved", "peak_per_s", "ratio", least=1.5),

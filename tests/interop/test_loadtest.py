@@ -9,9 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from loadtest._numbers import from_nonce
+from loadtest.cli import main
 from loadtest.client import Load, client
-from loadtest.scenarios import KEYS, Scenario, certificate_files, key_file, plain, sealed, signed
-from loadtest.servers import chronyd, running
+from loadtest.nts import answer_holds, exchange_keys
+from loadtest.scenarios import (
+    KEYS,
+    NTS_LINES,
+    Scenario,
+    certificate_files,
+    key_file,
+    plain,
+    sealed,
+    sealed_load,
+    signed,
+)
+from loadtest.servers import Kind, chronyd, ntpd_fast, running
 
 INTERLEAVED = Load(clients=20, first=ipaddress.ip_address("127.3.0.1"), interleaved=True)
 RATE = 1000.0
@@ -28,12 +41,8 @@ CASES = (
         "nts",
         "",
         (),
-        sealed,
-        lines=(
-            "ntsservercert {directory}/cert.pem",
-            "ntsserverkey {directory}/key.pem",
-            "ntsport {nts_port}",
-        ),
+        sealed(Load()),
+        lines=NTS_LINES,
         files=certificate_files,
     ),
 )
@@ -62,6 +71,30 @@ def test_chronyd_gives_interleaved_clients_its_kernel_timestamps() -> None:
     assert not result.wrong
     assert result.counters["eligible_interleaved"] == result.counters["eligible_answered"] > 100
     assert result.loss < 0.01
+
+
+@pytest.mark.parametrize("kind", [chronyd(), ntpd_fast()], ids=lambda kind: kind.name)
+def test_interleaved_answers_are_authenticated(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(kind, "127.0.0.1", NTS_LINES, certificate_files()) as server:
+        session = exchange_keys(server.key_exchange)
+        with client(server.target, sealed_load(INTERLEAVED, session)) as sender:
+            result = sender.run(1.5, rate=RATE, sleep=True, timeout_s=0.5)
+            assert not result.wrong
+            assert result.counters["eligible_interleaved"] == result.counters["eligible_answered"] > 300
+            assert result.loss < 0.01
+            interleaved = 0
+            for sequence, datagram in result.samples:
+                request = sender.request(sequence)
+                assert answer_holds(session, request, datagram)
+                # a template says neither; the answer to what was made of it names the receive nonce
+                interleaved += from_nonce(int.from_bytes(datagram[24:32], sys.byteorder), sender.seed) == (sequence, 1)
+                assert not answer_holds(session, request, datagram[:24] + b"\0" + datagram[25:])
+            assert interleaved >= 2
+        ports = str(server.target.port), "--nts", str(server.key_exchange.port)
+        how = ("--interleaved", "--clients", "5", "--rate", "500", "--duration", "0.5", "--timeout", "5")
+        assert main(["run", "127.0.0.1", *ports, *how]) == 0
+        assert "eligible_interleaved" in capsys.readouterr().out
+        assert main(["run", "127.0.0.1", *ports, "--rate", "500", "--duration", "0.2", "--timeout", "5"]) == 0
 
 
 def test_chronyd_over_ipv6() -> None:

@@ -1,6 +1,8 @@
 """The command line: bounds, refusals, exit status, and what it prints of a run."""
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,12 +78,29 @@ def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
         ["run", "127.0.0.1", "0"],
         ["run", "127.0.0.1", "123", "--segments", "3"],
         ["run", "127.0.0.1", "123", "--rate", "0"],
+        ["run", "127.0.0.1", "123", "--nts", "0"],
+        ["run", "127.0.0.1", "123", "--nts", "4460", "--ntp-version", "3"],
+        ["run", "127.0.0.1", "123", "--nts", "4460", "--key", "1:MD5:00"],
+        ["run", "127.0.0.1", "123", "--interleaved", "--key", "1:MD5:00"],
         ["compare", "no-such-scenario"],
     ],
 )
 def test_what_cannot_be_done_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("ntpd-fast-loadtest: ")
+
+
+def test_a_failed_key_exchange_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            listening.accept()[0].close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        assert main(["run", "127.0.0.1", "123", "--nts", str(listening.getsockname()[1])]) == 2
+        refusing.join()
+    assert capsys.readouterr().err.startswith("ntpd-fast-loadtest: TLS: ")
 
 
 def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,13 @@ import struct
 import time
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import _generate, _numbers
 from loadtest.client import Load, Result, client
+from loadtest.nts import Session, templates
 from loadtest.requests import bank
 from loadtest.targets import target
 from tests.unit.loadtest.scripted import Script, answer, ntp_now, scripted
@@ -267,6 +269,30 @@ def test_interleaved_clients_get_interleaved_answers_from_the_third_on() -> None
     assert result.tx_error.count == 40
 
 
+def test_sealed_requests_are_interleaved_and_each_sealed_anew() -> None:
+    session = Session(bytes(range(32)), bytes(32), (b"c" * 100, b"d" * 100))
+    server = InterleavedServer()
+    requests: list[bytes] = []
+
+    def script(request: bytes, number: int) -> list[bytes]:
+        requests.append(request)
+        plain, *_ = server(request, number)
+        return [plain + request[48:]]
+
+    load = Load(interleaved=True, clients=2, bank=lambda _: templates(4, session), seal_key=session.c2s)
+    with scripted(script) as where, client(where, load) as sender:
+        result = sender.run(30.0, sleep=True, window=1, limit=10, timeout_s=5)
+        made_from = [sender.request(number) for number in range(10)]
+    assert seen(result)["eligible_interleaved"] == seen(result)["eligible_answered"] == 6
+    assert not result.wrong
+    for request, template in zip(requests, made_from, strict=True):
+        # unique identifier and cookie are the template's; what changes is authentic
+        assert request[48:-40] == template[48:-40]
+        assert AESSIV(session.c2s).decrypt(request[-16:], [request[:-40], request[-32:-16]]) == b""
+    assert [request[24:32] != bytes(8) for request in requests] == [False] * 2 + [True] * 8
+    assert len({request[-32:-16] for request in requests}) == len({request[40:48] for request in requests}) == 10
+
+
 def test_an_interleaved_answer_with_the_basic_timestamp_is_noticed() -> None:
     class Lazy(InterleavedServer):
         def stamp(self, basic: int) -> int:
@@ -315,6 +341,10 @@ def test_a_server_without_interleaved_mode_gives_basic_answers() -> None:
         {"bank": bytes(49)},
         {"bank": bytes(48), "interleaved": True},
         {"bank": bytes(2048), "request_size": 2048},
+        {"seal_key": bytes(32)},
+        {"bank": bytes(96), "request_size": 96, "seal_key": bytes(31)},
+        {"bank": bytes(84), "request_size": 84, "seal_key": bytes(32)},
+        {"bank": bytes(96 * 3), "request_size": 96, "seal_key": bytes(32)},
     ],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, object]) -> None:
