@@ -36,12 +36,13 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
-    CHUNK = 8                   # answers stamped with one reading of the clock and sent with one call
-    CHUNK_FROM = 48             # answers in a batch from which on chunks are used; below, each goes alone
+    CHUNK_BUSY = 8              # answers stamped with one reading and sent with one call, in a batch that is full
+    CHUNK = 4                   # ... in one that was waited for, once the caches are warm
+    CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
-    STAMPS_A_CALL = 16          # transmit stamps that may wait before they are fetched
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
-    CONTROL_IN = 512
+    CONTROL_IN = 192            # a receive stamp and packet info of either family
+    CONTROL_ERR = 320           # and what the error queue says of an error
     CONTROL_OUT = 96
     RANDOM_A_PACKET = 256       # most random bytes one answer can need
     PENDING = 4096              # answers of one socket that wait for their transmit stamp
@@ -107,17 +108,20 @@ cdef enum:
 # Places a stamp can teach about: of a message in its call, or for a lone one
 cdef enum:
     PLACE_LONE = 0x8000
-    PLACE_LATER = 1             # lone, and not the first of its batch
+    PLACE_STAGE = 8             # the bits from here on: the stage of the call
+    PLACE_IN_CALL = 0xFF
+    STAGES = 4                  # of send calls after a wake-up, while the caches get warm
+    WARM = 3                    # the last one, for good
 
-# What was learned about sending, ns: from reading the clock, or from the end of writing, until a message leaves.
+# What was learned about sending at each stage, ns: from the end of writing until a message leaves.
 ctypedef struct send_model:
     double write                # of writing one answer: all of a call are written before the first is sent
-    double lone[2]              # until a lone message leaves: the first of its batch, a later one
-    double first                # until the first of a call with several leaves
-    double unit                 # of such a call, a message: as the last calls were
-    double tilt                 # each later one leaves `unit * tilt` after the one before
-    double plain[2]             # of a call with a lone message, first or later
-    double asked[2]             # and with one that asks for its stamp
+    double lone[4]              # until a lone message leaves
+    double first[4]             # until the first of a call with several leaves
+    double unit[4]              # of such a call, a message: as the last calls were
+    double tilt[4]              # each later one leaves `unit * tilt` after the one before
+    double plain[4]             # of a call with a lone message
+    double asked[4]             # and with one that asks for its stamp
     uint32_t calls              # since the kernel was last asked for a stamp to learn from
 
 # One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
@@ -131,6 +135,7 @@ ctypedef struct socket_state:
     uint8_t ptp_domain
     uint16_t ptp_sequence
     bint may_wait               # a receive call may wait for this socket
+    bint woken                  # the last batch was not full: the process waits between batches
     uint64_t waited             # receive calls that did
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
@@ -150,11 +155,11 @@ ctypedef struct socket_state:
     uint32_t stamps_due         # messages that asked for their stamp since stamps were last read
     uint8_t data_in[64][1216]
     uint8_t data_out[64][1216]
-    uint8_t control_in[64][512]
+    uint8_t control_in[64][192]
     uint8_t control_out[64][96]
     uint8_t info_length[64]     # bytes of packet info in control_out
     # error queue
     mmsghdr err[64]
     iovec err_data[64]
     uint8_t err_in[64][192]
-    uint8_t err_control[64][512]
+    uint8_t err_control[64][320]       # CONTROL_ERR

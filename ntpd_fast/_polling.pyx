@@ -2,8 +2,9 @@
 
 Usually the process waits in poll(2) and serves what is readable. While requests come to one socket only, and fast, it
 waits in that socket's receive call instead, which spares a system call a wake-up, and looks after the others every
-CHECK_NS. Where requests are dense it pauses a moment after a batch, so that one wake-up serves several. Poll rather than epoll, because an epoll set is told about every transmit stamp at the moment the message
-leaves, between the kernel's stamp and the wire.
+CHECK_NS. Where requests are dense it pauses a moment after a batch, so that one wake-up serves several. Poll rather
+than epoll, because an epoll set is told about every transmit stamp at the moment the message leaves, between the
+kernel's stamp and the wire.
 """
 
 import select
@@ -39,8 +40,8 @@ cdef int64_t HOLD_SLEEP_NS = 50000              # pause while the clock is being
 # the dearest part of an answer. Their receive stamps are the kernel's, so only the answer comes later, and its stamp
 # says so.
 cdef double GATHER_GAP_NS = 50000.0
-cdef double GATHER = 8.0
-cdef double GATHER_MAX_NS = 50000.0
+cdef double GATHER = 24.0
+cdef double GATHER_MAX_NS = 150000.0
 cdef int GATHERED = 32                          # a batch with so many needs no waiting
 cdef double GAP_WEIGHT = 0.125
 cdef double GAP_MAX_NS = 1000000.0              # a silence counts as no more, so that it is soon forgotten

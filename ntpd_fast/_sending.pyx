@@ -1,17 +1,18 @@
 """Bodies of `_sending.pxd`: the prepared answers of a batch are stamped and sent.
 
 The stamp of an answer is a forecast: the clock read just before, plus the learned time until the kernel hands that
-message over. Few answers go one by one, each with a reading of its own. From CHUNK_FROM on, CHUNK of them share a
-reading and a system call, which saves much and forecasts a little worse; a short chunk bounds what an interruption in
-the middle can spoil. What is learned comes from kernel stamps asked for now and then (`_stamps`) and from how long the
-calls take. Everything runs without the GIL.
+message over. Few answers go one by one, each with a reading of its own. Where there are more, several share a reading
+and a system call, which saves much and forecasts a little worse; a short chunk bounds what an interruption in the
+middle can spoil. After a wake-up the caches are cold and the first messages take the longest, so chunks begin small (1,
+2, CHUNK), and each stage of that warming has costs of its own. What is learned comes from kernel stamps asked for now
+and then (`_stamps`) and from how long the calls take. Everything runs without the GIL.
 """
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._datapath cimport (
-    CHUNK, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LATER, PLACE_LONE, TX_COUNTER, TX_IDS, TX_NONE,
+    CHUNK, CHUNK_BUSY, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, STAGES, TX_COUNTER, TX_IDS, TX_NONE, WARM,
     mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
 )
 from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
@@ -54,14 +55,15 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
 
 cdef void model_start(send_model *model) noexcept nogil:
     """What is assumed before anything was learned."""
+    cdef int stage
     model.write = 50.0
-    model.lone[0] = 2000.0
-    model.lone[1] = 2000.0
-    model.first = 1500.0
-    model.unit = 1500.0
-    model.tilt = 1.0
-    model.plain[0] = model.plain[1] = 3000.0
-    model.asked[0] = model.asked[1] = 3400.0
+    for stage in range(STAGES):
+        model.lone[stage] = 2000.0
+        model.first[stage] = 1500.0
+        model.unit[stage] = 1500.0
+        model.tilt[stage] = 1.0
+        model.plain[stage] = 3000.0
+        model.asked[stage] = 3400.0
 
 
 cdef bint refresh_page(worker_state *common) noexcept nogil:
@@ -70,7 +72,7 @@ cdef bint refresh_page(worker_state *common) noexcept nogil:
     return not common.serve.page.flags & REF_STEPPING
 
 
-cdef int finish_call(socket_state *state, int first, int count, int64_t now, int64_t now_raw) noexcept nogil:
+cdef int finish_call(socket_state *state, int first, int count, int stage, int64_t now, int64_t now_raw) noexcept nogil:
     """Stamp, seal and lay out `count` answers from `first` on for one send call; the number that is left."""
     cdef serve_context *serve = &state.common.serve
     cdef uint64_t *counters = state.common.worker.counters
@@ -84,11 +86,11 @@ cdef int finish_call(socket_state *state, int first, int count, int64_t now, int
     cdef bint lone = count == 1
     cdef double ahead, leaves, each
     if lone:
-        leaves = model.lone[first != 0] + model.write
+        leaves = model.lone[stage] + model.write
         each = 0.0
     else:
-        leaves = model.first + model.write * count
-        each = model.unit * model.tilt
+        leaves = model.first[stage] + model.write * count
+        each = model.unit[stage] * model.tilt[stage]
     model.calls += 1
     if state.tx_mode != TX_NONE and model.calls >= SAMPLE_EVERY:
         # Which place teaches this time follows from the clock: nobody outside can choose it.
@@ -126,9 +128,7 @@ cdef int finish_call(socket_state *state, int first, int count, int64_t now, int
             pending.rx_ntp = answer.rx_ntp
             pending.smooth = answer.smooth
             pending.state = PENDING_SAVE if answer.flags & RES_SAVE else PENDING_SAMPLE
-            pending.position = <uint16_t>sent
-            if lone:
-                pending.position = PLACE_LONE | (PLACE_LATER if first != 0 else 0)
+            pending.position = <uint16_t>(sent | stage << PLACE_STAGE | (PLACE_LONE if lone else 0))
             pending.predicted_ns = now_raw + <int64_t>(model.write * count) if index == sample else 0
         sent += 1
     return sent
@@ -176,31 +176,31 @@ cdef int send_out(socket_state *state, int count) noexcept nogil:
     return went
 
 
-cdef void learn_call(socket_state *state, bint first, int count, int64_t start, int64_t written, int64_t end) noexcept nogil:
+cdef void learn_call(socket_state *state, int stage, int count, int64_t start, int64_t written, int64_t end) noexcept nogil:
     """Teach the model how long writing `count` answers and one call with all of them took."""
     cdef send_model *model = &state.model
     cdef double took = <double>(end - written), unit, limit
     learn(&model.write, <double>(written - start) / count)
     if count == 1:
         if state.tx_mode == TX_NONE:
-            learn(&model.lone[not first], took * LEAVES_AFTER)
+            learn(&model.lone[stage], took * LEAVES_AFTER)
         elif model.calls == 0:
-            learn(&model.asked[not first], took)
+            learn(&model.asked[stage], took)
         else:
-            learn(&model.plain[not first], took)
+            learn(&model.plain[stage], took)
         return
-    unit = took / count - model.unit
-    limit = model.unit * UNIT_STEP
+    unit = took / count - model.unit[stage]
+    limit = model.unit[stage] * UNIT_STEP
     if unit > limit:
         unit = limit
     elif unit < -limit:
         unit = -limit
-    model.unit += unit * UNIT_WEIGHT
+    model.unit[stage] += unit * UNIT_WEIGHT
     if state.tx_mode == TX_NONE:
-        model.first = model.unit * LEAVES_AFTER
+        model.first[stage] = model.unit[stage] * LEAVES_AFTER
 
 
-cdef bint answer_call(socket_state *state, int first, int count) noexcept nogil:
+cdef bint answer_call(socket_state *state, int first, int count, int stage) noexcept nogil:
     """Stamp and send some answers of a batch; false when the clock was stepped under them."""
     cdef worker_state *common = state.common
     cdef serve_context *serve = &common.serve
@@ -212,7 +212,7 @@ cdef bint answer_call(socket_state *state, int first, int count) noexcept nogil:
         # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
         if not refresh_page(common) or serve.page.step_count != common.step_count:
             return False
-    ready = finish_call(state, first, count, map_cook(&serve.page, before), before)
+    ready = finish_call(state, first, count, stage, map_cook(&serve.page, before), before)
     if ready == 0:
         return True
     # Calls with several messages are timed always, lone ones when they ask for a stamp and halfway between.
@@ -220,7 +220,7 @@ cdef bint answer_call(socket_state *state, int first, int count) noexcept nogil:
     if measure:
         between = clock_ns(CLOCK_REALTIME)
     if send_out(state, ready) == count and measure:
-        learn_call(state, first == 0, count, before, between, clock_ns(CLOCK_REALTIME))
+        learn_call(state, stage, count, before, between, clock_ns(CLOCK_REALTIME))
     if state.model.calls == 0:
         state.stamps_due += 1
     return True
@@ -228,9 +228,19 @@ cdef bint answer_call(socket_state *state, int first, int count) noexcept nogil:
 
 cdef int send_answers(socket_state *state, int count) noexcept nogil:
     """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
-    cdef int index = 0, chunk = CHUNK if count >= CHUNK_FROM else 1
+    cdef int index = 0, size, stage = 0 if state.woken else WARM
     while index < count:
-        if not answer_call(state, index, chunk if count - index > chunk else count - index):
+        if not state.woken:
+            size = CHUNK_BUSY
+        elif count < CHUNK_FROM:
+            size = 1
+        else:
+            size = CHUNK if stage >= 2 else 1 << stage
+        if size > count - index:
+            size = count - index
+        if not answer_call(state, index, size, stage):
             return count - index
-        index += chunk
+        index += size
+        if stage < WARM:
+            stage += 1
     return 0

@@ -10,8 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CONTROL_IN, PENDING, PENDING_FREE, PENDING_SAMPLE, PLACE_LATER, PLACE_LONE, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr,
-    mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
+    BATCH, BATCHES_A_TURN, CONTROL_ERR, PENDING, PENDING_FREE, PENDING_SAMPLE, PLACE_IN_CALL, PLACE_LONE, PLACE_STAGE,
+    STAGES, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr, mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
 )
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
 from ntpd_fast._ptp cimport PTP_PREFIX
@@ -82,25 +82,26 @@ cdef void learn_departure(send_model *model, uint32_t place, double measured) no
     before the stamp is taken.
     """
     cdef double error, ahead
-    cdef int later = place & PLACE_LATER if place & PLACE_LONE else 1
-    if model.asked[later] > model.plain[later]:
-        measured -= (model.asked[later] - model.plain[later]) * ASKING_BEFORE
+    cdef int stage = (place >> PLACE_STAGE) & (STAGES - 1)
+    if model.asked[stage] > model.plain[stage]:
+        measured -= (model.asked[stage] - model.plain[stage]) * ASKING_BEFORE
     if place & PLACE_LONE:
-        learn(&model.lone[later], measured)
+        learn(&model.lone[stage], measured)
         return
-    ahead = model.unit * place
-    error = measured - model.first - ahead * model.tilt
+    place &= PLACE_IN_CALL
+    ahead = model.unit[stage] * place
+    error = measured - model.first[stage] - ahead * model.tilt[stage]
     if error > LEARN_STEP_NS:
         error = LEARN_STEP_NS
     elif error < -LEARN_STEP_NS:
         error = -LEARN_STEP_NS
     # a step down the gradient of the squared error; the factors keep it stable up to the last place of a chunk
-    model.first += error * LEARN_WEIGHT
-    model.tilt += error * LEARN_WEIGHT * place / (model.unit * 64.0 + 1.0)
-    if model.first < 0.0:
-        model.first = 0.0
-    if model.tilt < 0.0:
-        model.tilt = 0.0
+    model.first[stage] += error * LEARN_WEIGHT
+    model.tilt[stage] += error * LEARN_WEIGHT * place / (model.unit[stage] * 64.0 + 1.0)
+    if model.first[stage] < 0.0:
+        model.first[stage] = 0.0
+    if model.tilt[stage] < 0.0:
+        model.tilt[stage] = 0.0
 
 
 cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used) noexcept nogil:
@@ -273,7 +274,7 @@ cdef int read_stamps(socket_state *state) noexcept nogil:
                 use_stamp(state, number, raw_ns, state.err_in[index], length)
             else:
                 counters[COUNT_ERRQ_OTHER] += 1
-            message.msg_controllen = CONTROL_IN
+            message.msg_controllen = CONTROL_ERR
             message.msg_flags = 0
         if received < BATCH:
             break

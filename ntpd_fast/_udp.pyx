@@ -18,8 +18,8 @@ from ntpd_fast._clientlog cimport (
     CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_set_limit, clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, STAMPS_A_CALL, TX_COUNTER, TX_IDS,
-    TX_NONE, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
+    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_ERR, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, TX_COUNTER,
+    TX_IDS, TX_NONE, WARM, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
@@ -353,6 +353,7 @@ cdef int run_batch(socket_state *state, bint waits) noexcept nogil:
     counters[COUNT_BATCHES] += 1
     if received == BATCH:
         counters[COUNT_BATCH_FULL] += 1
+    state.woken = received < BATCH
     if waits:
         state.waited += 1
         refresh_page(common)
@@ -361,6 +362,8 @@ cdef int run_batch(socket_state *state, bint waits) noexcept nogil:
         common.step_count = serve.page.step_count
         state.distrust_rx = True
     refresh_tables(common)
+    if state.stamps_due:
+        read_stamps(state)      # those of the batch before, with one call, and in time for who asks again
     rng_fill(&common.random, received * RANDOM_A_PACKET)
     now_raw = clock_ns(CLOCK_REALTIME)
     serve_batch(serve, map_cook(&serve.page, now_raw))
@@ -375,8 +378,6 @@ cdef int run_batch(socket_state *state, bint waits) noexcept nogil:
         counters[OUT_DROP_STEPPING] += count        # the stepping began while this call waited
         return received
     counters[OUT_DROP_STEPPING] += send_answers(state, count)
-    if state.stamps_due >= STAMPS_A_CALL:
-        read_stamps(state)
     return received
 
 
@@ -503,7 +504,7 @@ cdef class ServerSocket:
             self.state.err[index].msg_hdr.msg_iov = &self.state.err_data[index]
             self.state.err[index].msg_hdr.msg_iovlen = 1
             self.state.err[index].msg_hdr.msg_control = self.state.err_control[index]
-            self.state.err[index].msg_hdr.msg_controllen = CONTROL_IN
+            self.state.err[index].msg_hdr.msg_controllen = CONTROL_ERR
         self.state.tx_mode = TX_MODES[tx_mode]
         if not packet_info:
             # What it is bound to is known: spare the kernel the telling of it with each datagram.
@@ -573,7 +574,7 @@ cdef class ServerSocket:
 
     @property
     def model(self):
-        """Learned times in ns: writing one answer; until a lone message, one after others, the first of several leave;
-        from one of several to the next."""
+        """Learned times in ns: writing one answer; until a lone message leaves that is the first after a wake-up, or a
+        later one; until the first of several leaves, and from one of several to the next, once the caches are warm."""
         cdef send_model *model = &self.state.model
-        return model.write, model.lone[0], model.lone[1], model.first, model.unit * model.tilt
+        return model.write, model.lone[0], model.lone[WARM], model.first[WARM], model.unit[WARM] * model.tilt[WARM]
