@@ -36,7 +36,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
-    CHUNK_BUSY = 8              # answers stamped with one reading and sent with one call, in a batch that is full
+    CHUNK_BUSY = 16             # answers stamped with one reading and sent with one call, in a batch that is full
     CHUNK = 4                   # ... in one that was waited for, once the caches are warm
     CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
