@@ -1,6 +1,8 @@
 """Connections of NTS key exchange, driven by one epoll set: thin glue over `_ntske.Session`.
 
-One call of `turn` does what has become possible: accepts, reads, answers, closes. Few system calls a key exchange are
+Whatever has become possible is done in one call: accept, read, answer, close. In a process of its own this is the
+waiting of the event loop itself (`wait`, called by `server/ntske_loop.py`), so that nothing of the loop runs for a
+connection; in another's loop the set is one more descriptor to watch, and `turn` its callback. Few system calls a key exchange are
 the point: TLS apart, they and the wake-ups between them are what it costs. So
 
 - a connection is read as soon as it is accepted: more often than not the client's hello is there already;
@@ -74,6 +76,8 @@ cdef enum:
     RECEIVE_MAX = 16384
     DISCARD_MAX = 1 << 20       # bytes thrown away at the end of a connection: more than its buffer holds
     LISTENER = 0                # serial number of what is no connection
+    TIMEOUT_S_MAX = 3600        # of one wait
+    TIMEOUT_MS_MAX = 3600000
 
 
 cdef double monotonic_s() noexcept nogil:
@@ -102,12 +106,14 @@ cdef class Connections:
     `places` gives by its name.
     """
 
-    cdef readonly int fd        # readable when `turn` has something to do; −1: closed
+    cdef readonly int fd        # of the epoll set: readable when there is something to do; −1: closed
+    cdef bint _own              # it is ours, not the event loop's
+    cdef bint _stirred          # the event loop has been given something to do
     cdef object _table
     cdef object _admission
     cdef Service _service
     cdef uint64_t[::1] _cells
-    cdef list _by_fd            # index: descriptor
+    cdef list _by_fd            # index: descriptor; this object for a listening socket
     cdef uint32_t _serial
     cdef int _accepted, _sessions, _refused_full, _evicted, _accept_errors, _send_errors
     cdef int _outcomes[8]
@@ -136,7 +142,7 @@ cdef class Connections:
         self._send_errors = self._places["send_errors"]
 
     def __dealloc__(self):
-        if self.fd >= 0:
+        if self.fd >= 0 and self._own:
             c_close(self.fd)
 
     def out_of_resources(self, error):
@@ -158,29 +164,36 @@ cdef class Connections:
         """Whether an error of accept(2) means the connection it would have returned, not the listener."""
         raise NotImplementedError
 
-    def open(self) -> None:
-        """Begin with an empty set."""
+    def open(self, int fd=-1) -> None:
+        """Begin. fd: the epoll set of an event loop that calls `wait`; without it, a set of our own to be watched."""
         if self.fd >= 0:
             raise ValueError("open already")
-        self.fd = epoll_create1(EPOLL_CLOEXEC)
+        self._own = fd < 0
+        self.fd = epoll_create1(EPOLL_CLOEXEC) if self._own else fd
         if self.fd < 0:
             PyErr_SetFromErrno(OSError)
         self._cells[self._sessions] = 0
 
     def close(self) -> None:
-        """Drop all connections, and watch nothing any more."""
+        """Drop all connections, and watch nothing any more. Listening sockets have to be taken out before."""
         while (oldest := self._table.oldest()) is not None:
             self.drop(oldest[1])
-        if self.fd >= 0:
+        if self.fd >= 0 and self._own:
             c_close(self.fd)
-            self.fd = -1
+        self.fd = -1
 
     def listen(self, int listener) -> None:
-        """Accept from a listening socket that never blocks."""
-        self.control(EPOLL_CTL_ADD, listener, LISTENER, EPOLLIN)
+        """Accept from a listening socket that never blocks.
+
+        Others may do the same with it: whoever waits directly (`wait`) is not woken for every connection of theirs.
+        """
+        self.control(EPOLL_CTL_ADD, listener, LISTENER, EPOLLIN if self._own else EPOLLIN | EPOLLEXCLUSIVE)
+        self.reserve(listener)
+        self._by_fd[listener] = self
 
     def deafen(self, int listener) -> None:
         """Accept no more from it."""
+        self._by_fd[listener] = None
         self.control(EPOLL_CTL_DEL, listener, LISTENER, 0)
 
     def expire(self, double age_s) -> float | None:
@@ -201,24 +214,65 @@ cdef class Connections:
         return None
 
     def turn(self) -> None:
-        """Do what is possible now."""
+        """Do what is possible now, with a set of our own."""
         cdef epoll_event events[EVENTS_A_TURN]
-        cdef Connection connection
-        cdef uint32_t fd, serial
-        cdef int count, i
-        count = epoll_wait(self.fd, events, EVENTS_A_TURN, 0)
+        cdef int i
+        cdef int count = epoll_wait(self.fd, events, EVENTS_A_TURN, 0)
         for i in range(count):
             if self.fd < 0:
                 return
-            fd = <uint32_t>events[i].data.u64
-            serial = <uint32_t>(events[i].data.u64 >> 32)
-            if serial == LISTENER:
-                self.accept(fd)
-                continue
-            connection = self._by_fd[<Py_ssize_t>fd]
-            # what came before in this turn may have closed it, and others may have taken its descriptor
-            if connection is not None and connection.serial == serial:
-                self.ready(connection, events[i].events)
+            self.dispatch(&events[i])
+
+    def wait(self, double timeout_s) -> list[tuple[int, int]]:
+        """Do what becomes possible, until that time (negative: for ever) or until the event loop has something to do.
+
+        (descriptor, events) of what else is in its set. A signal ends the waiting too.
+        """
+        cdef epoll_event events[EVENTS_A_TURN]
+        cdef double deadline = monotonic_s() + timeout_s
+        cdef double left = timeout_s
+        cdef int timeout_ms, count, i
+        cdef list others = []
+        self._stirred = False
+        while True:
+            # rounded up: to wake too early is to wake twice
+            timeout_ms = -1 if timeout_s < 0 else <int>(left * 1e3 + 0.999) if left < TIMEOUT_S_MAX else TIMEOUT_MS_MAX
+            with nogil:
+                count = epoll_wait(self.fd, events, EVENTS_A_TURN, timeout_ms)
+            if count < 0:
+                if errno != EINTR:
+                    PyErr_SetFromErrno(OSError)
+                return others
+            for i in range(count):
+                if not self.dispatch(&events[i]):
+                    others.append((<uint32_t>events[i].data.u64, events[i].events))
+            if timeout_s >= 0:
+                left = deadline - monotonic_s()
+            if others or self._stirred or count == 0 or left <= 0 and timeout_s >= 0:
+                return others
+
+    cdef int dispatch(self, const epoll_event *event) except -1:
+        """Whether it is an event of ours, which then has been dealt with."""
+        # what is not ours says nothing in its upper half that we could rely on
+        cdef int fd = <int>(event.data.u64 & 0x7FFFFFFF)
+        cdef uint32_t serial = <uint32_t>(event.data.u64 >> 32)
+        cdef object whose = self._by_fd[fd] if fd < len(self._by_fd) else None
+        cdef Connection connection
+        if whose is self:
+            self.accept(fd)
+            return 1
+        if whose is None:
+            # what came before in this turn may have closed it
+            return self._own
+        connection = whose
+        # … and others may have taken its descriptor
+        if connection.serial == serial:
+            self.ready(connection, event.events)
+        return 1
+
+    cdef void reserve(self, int fd):
+        while fd >= len(self._by_fd):
+            self._by_fd.append(None)
 
     cdef bint control(self, int operation, int fd, uint32_t serial, uint32_t events) except False:
         cdef epoll_event event
@@ -263,6 +317,7 @@ cdef class Connections:
     cdef bint failed(self, error) except -1:
         """Whether to go on accepting."""
         if self.out_of_resources(error):
+            self._stirred = True
             return False
         self._cells[self._accept_errors] += 1
         if not self.transient(error.errno):
@@ -291,12 +346,12 @@ cdef class Connections:
         connection.prefix = prefix
         self._serial = self._serial + 1 if self._serial != <uint32_t>0xFFFFFFFF else LISTENER + 1
         connection.serial = self._serial
-        while fd >= len(self._by_fd):
-            self._by_fd.append(None)
+        self.reserve(fd)
         self._by_fd[fd] = connection
         self._table.add(connection, prefix, monotonic_s())
         self._cells[self._sessions] = len(self._table)
         if self._cells[self._sessions] == 1:
+            self._stirred = True
             self.first()
         self.receive(connection)
         if connection.fd >= 0:
@@ -357,7 +412,7 @@ cdef class Connections:
                 return self.watch(connection, EPOLLOUT)
             buffer_clear(outgoing)
         if session.ended == KE_OPEN:
-            self.wait(connection, session.awaited() if size else 0)
+            self.set_patience(connection, session.awaited() if size else 0)
             return self.watch(connection, EPOLLIN) if connection.watched else True
         if not answered:
             self.drop(connection)
@@ -369,7 +424,7 @@ cdef class Connections:
         connection.closing = True
         return self.watch(connection, EPOLLRDHUP)
 
-    cdef void wait(self, Connection connection, size_t least):
+    cdef void set_patience(self, Connection connection, size_t least):
         """Be woken by no fewer bytes than this, unless the stream ends."""
         cdef int value = <int>least if least else 1
         if connection.patient != (least != 0):

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import uvloop
-
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import RatelimitOptions
@@ -22,6 +20,7 @@ from ntpd_fast.nts.records import DEFAULT_NTP_PORT
 from ntpd_fast.server.ntske_admission import Admission
 from ntpd_fast.server.ntske_certificates import CertificateStore, Pair
 from ntpd_fast.server.ntske_counters import KeCounters
+from ntpd_fast.server.ntske_loop import ConnectionSelector, new_event_loop
 from ntpd_fast.server.ntske_server import SESSION_TIMEOUT_S, NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.system.messages import Log, Severity
@@ -68,6 +67,7 @@ class NtsKe:
         parts: NtsKeParts,
         log: Log,
         wall_s: Callable[[], float] = time.time,
+        selector: ConnectionSelector | None = None,
     ) -> None:
         self.loop = loop
         self._certificates = parts.certificates
@@ -87,6 +87,7 @@ class NtsKe:
             admission=parts.admission,
             counters=parts.counters,
             timeout_s=options.timeout_s,
+            selector=selector,
         )
 
     def start(self) -> None:
@@ -175,9 +176,9 @@ def run_ntske(
 
     The limit of descriptors was raised by whoever forked it (`raise_descriptor_limit`).
     """
-    loop = uvloop.new_event_loop()
+    loop, selector = new_event_loop()
     asyncio.set_event_loop(loop)
-    ntske = NtsKe(loop, options, parts, log)
+    ntske = NtsKe(loop, options, parts, log, selector=selector)
     loop.add_signal_handler(signal.SIGTERM, ntske.end)
     loop.add_signal_handler(RELOAD_SIGNAL, ntske.reload_certificates)
     ntske.start()

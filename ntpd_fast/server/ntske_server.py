@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ntpd_fast._kepoll import Connection, Connections
 from ntpd_fast.server.ntske_admission import Admission, AdmitAll
 from ntpd_fast.server.ntske_counters import COUNTERS, OUTCOME_COUNTERS, KeCounters
+from ntpd_fast.server.ntske_loop import ConnectionSelector
 from ntpd_fast.server.ntske_session import KeService
 from ntpd_fast.server.ntske_table import SessionTable
 from ntpd_fast.system.messages import Log, Severity
@@ -58,10 +59,13 @@ class NtsKeServer(Connections):
         admission: Admission | None = None,
         counters: KeCounters | None = None,
         timeout_s: float = SESSION_TIMEOUT_S,
+        selector: ConnectionSelector | None = None,
     ) -> None:
+        """selector: the loop's, when that is made for it (`ntske_loop`)."""
         self.service = service
         self.counters = counters or KeCounters()
         self._loop = loop
+        self._selector = selector
         self._sockets = list(sockets)
         self._log = log
         self._timeout_s = timeout_s
@@ -90,8 +94,12 @@ class NtsKeServer(Connections):
 
     def start(self) -> None:
         self._running = True
-        self.open()
-        self._loop.add_reader(self.fd, self.turn)
+        if self._selector is not None:
+            self.open(self._selector.fileno())
+            self._selector.connections = self
+        else:
+            self.open()
+            self._loop.add_reader(self.fd, self.turn)
         for sock in self._sockets:
             sock.setblocking(False)
         self._listen()
@@ -108,7 +116,9 @@ class NtsKeServer(Connections):
             if timer is not None:
                 timer.cancel()
         self._sweep = self._resume = None
-        if self.fd >= 0:
+        if self._selector is not None:
+            self._selector.connections = None
+        elif self.fd >= 0:
             self._loop.remove_reader(self.fd)
         self.close()
 

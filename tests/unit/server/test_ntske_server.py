@@ -24,6 +24,7 @@ from ntpd_fast.server.keyring import CURRENT, random_keys
 from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
+from ntpd_fast.server.ntske_loop import new_event_loop
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit
 from ntpd_fast.server.ntske_server import NtsKeServer
 from ntpd_fast.server.ntske_session import KeService
@@ -43,11 +44,19 @@ def pair(authority):
     return authority.issue("ntp.example.test")
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop(request):
-    loop = asyncio.new_event_loop() if request.param == "asyncio" else uvloop.new_event_loop()
-    yield loop
+@pytest.fixture(params=["asyncio", "uvloop", "its own"])
+def loop_and_selector(request):
+    if request.param == "its own":
+        loop, selector = new_event_loop()
+    else:
+        loop, selector = asyncio.new_event_loop() if request.param == "asyncio" else uvloop.new_event_loop(), None
+    yield loop, selector
     loop.close()
+
+
+@pytest.fixture
+def loop(loop_and_selector):
+    return loop_and_selector[0]
 
 
 class Lines:
@@ -74,14 +83,17 @@ def filled_ring():
 
 
 @pytest.fixture
-def start(loop, pair, log):
+def start(loop_and_selector, pair, log):
     """Start a server; (server, port)."""
+    loop, selector = loop_and_selector
     with contextlib.ExitStack() as stack:
 
         def starter(**options):
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
             service = KeService(server_credentials(pair), filled_ring(), (SIV,))
-            server = NtsKeServer(loop, [listener], service, log, **{"connections_max": 10} | options)
+            server = NtsKeServer(
+                loop, [listener], service, log, **{"connections_max": 10, "selector": selector} | options
+            )
             server.start()
             stack.callback(server.stop)
             return server, listener.getsockname()[1]
