@@ -138,3 +138,14 @@ cdef int64_t clientlog_find(const clientlog *log, const ntp_addr *addr) noexcept
 
 # log2 s as reported, 127: unknown.
 cdef int clientlog_interval(int rate) noexcept nogil
+
+
+cdef class ClientLogWriter:
+    """The writer's side, a call at a time: see the .pyx."""
+    cdef clientlog _log
+    cdef unsigned char[::1] _memory
+    cdef rng_buf *_rng
+
+    cdef void reset(self, uint64_t state, uint32_t base) noexcept
+    # Count a request: LIMIT_*.
+    cdef int count(self, const ntp_addr *addr, int service, uint64_t ntp_time) noexcept

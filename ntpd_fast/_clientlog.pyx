@@ -590,10 +590,6 @@ cdef class ClientLogReader:
 cdef class ClientLogWriter:
     """The writer's side, a call at a time: for tests and for services that are served from Python."""
 
-    cdef clientlog _log
-    cdef unsigned char[::1] _memory
-    cdef rng_buf *_rng
-
     def __cinit__(self):
         self._rng = <rng_buf *> calloc(1, sizeof(rng_buf))
         if self._rng == NULL:
@@ -631,6 +627,17 @@ cdef class ClientLogWriter:
             raise ValueError("too many random bytes")
         self._rng.left = len(random)
         memcpy(self._rng.data + RNG_SIZE - len(random), <const uint8_t *> random, len(random))
+
+    cdef void reset(self, uint64_t state, uint32_t base) noexcept:
+        clientlog_set_reset(&self._log, state, base)
+
+    cdef int count(self, const ntp_addr *addr, int service, uint64_t ntp_time) noexcept:
+        cdef uint64_t hash = clientlog_prefetch(&self._log, addr)
+        cdef int32_t index
+        clientlog_prefetch_record(&self._log, hash)
+        index = clientlog_hit(&self._log, addr, hash, service, clientlog_ticks(&self._log, ntp_time))
+        rng_fill(self._rng, 1)
+        return clientlog_limit(&self._log, index, service, self._rng)
 
     def hit(self, bytes address, int service, uint64_t ntp_time) -> int:
         """Count a request; the index of its record, −1 when none is kept."""

@@ -1,21 +1,18 @@
 """The face of `_kepoll`: see the .pyx."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from ntpd_fast._keadmission import Admission
+from ntpd_fast._ketable import SessionTable
 from ntpd_fast._ntske import Service
-
-class Connection:
-    @property
-    def prefix(self) -> bytes: ...
 
 class Connections:
     fd: int
     def __init__(
         self,
         service: Service,
-        table: Any,
-        admission: Any,
+        table: SessionTable,
+        admission: Admission,
         cells: memoryview[int],
         places: Mapping[str, int],
         outcomes: Sequence[str],
@@ -32,4 +29,4 @@ class Connections:
     def turn(self) -> None: ...
     def wait(self, timeout_s: float) -> list[tuple[int, int]]: ...
 
-def prefix_of(address: bytes) -> bytes: ...
+def prefix_of(address: bytes) -> int: ...

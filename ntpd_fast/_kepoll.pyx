@@ -18,8 +18,11 @@ and the log are the owner's (`server/ntske_server.py`): it is told by the method
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
+from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._keadmission cimport ADMITTED, REFUSED_ACCESS, Admission
+from ntpd_fast._ketable cimport NOBODY, SessionTable
 from ntpd_fast._ntske cimport KE_OPEN, KE_REFUSED, KE_SERVED, Service, Session
 from ntpd_fast._tls cimport buffer_clear, tls_buffer
 
@@ -90,8 +93,8 @@ cdef class Connection:
     """One accepted socket. Its session is there from the first byte on."""
 
     cdef int fd
+    cdef int place              # in the table
     cdef uint32_t serial
-    cdef readonly bytes prefix
     cdef Session session
     cdef bint watched           # in the epoll set
     cdef uint32_t events        # as asked for there
@@ -102,44 +105,49 @@ cdef class Connection:
 cdef class Connections:
     """All connections of a process, and the sockets they come from.
 
-    table: of `ntske_table.SessionTable`. admission: decides about addresses. cells: counters, each at the place that
-    `places` gives by its name.
+    table: places for sessions. admission: decides about addresses. cells: counters, each where `places` says by its
+    name.
     """
 
     cdef readonly int fd        # of the epoll set: readable when there is something to do; −1: closed
     cdef bint _own              # it is ours, not the event loop's
     cdef bint _stirred          # the event loop has been given something to do
-    cdef object _table
-    cdef object _admission
+    cdef SessionTable _table
+    cdef Admission _admission
     cdef Service _service
     cdef uint64_t[::1] _cells
+    cdef list _by_place         # index: place in the table
     cdef list _by_fd            # index: descriptor; this object for a listening socket
     cdef uint32_t _serial
-    cdef int _accepted, _sessions, _refused_full, _evicted, _accept_errors, _send_errors
+    cdef int _accepted, _sessions, _refused_access, _refused_rate, _refused_full
+    cdef int _evicted, _timed_out, _accept_errors, _send_errors
     cdef int _outcomes[8]
-    cdef dict _places
 
     def __cinit__(self):
         self.fd = -1
 
-    def __init__(self, Service service not None, table, admission, uint64_t[::1] cells, places, outcomes):
+    def __init__(self, Service service not None, SessionTable table not None, Admission admission not None,
+                 uint64_t[::1] cells, places, outcomes):
         """outcomes: names of the counters of sessions' ends, in the order of their values."""
         self._service = service
         self._table = table
         self._admission = admission
         self._cells = cells
-        self._places = dict(places)
+        self._by_place = []
         self._by_fd = []
-        if max(self._places.values()) >= cells.shape[0] or len(outcomes) > 8:
+        if max(places.values()) >= cells.shape[0] or len(outcomes) > 8:
             raise ValueError("no memory for all counters")
         for i, name in enumerate(outcomes):
-            self._outcomes[i] = self._places[name]
-        self._accepted = self._places["accepted"]
-        self._sessions = self._places["sessions"]
-        self._refused_full = self._places["refused_full"]
-        self._evicted = self._places["evicted"]
-        self._accept_errors = self._places["accept_errors"]
-        self._send_errors = self._places["send_errors"]
+            self._outcomes[i] = places[name]
+        self._accepted = places["accepted"]
+        self._sessions = places["sessions"]
+        self._refused_access = places["refused_access"]
+        self._refused_rate = places["refused_rate"]
+        self._refused_full = places["refused_full"]
+        self._evicted = places["evicted"]
+        self._timed_out = places["timed_out"]
+        self._accept_errors = places["accept_errors"]
+        self._send_errors = places["send_errors"]
 
     def __dealloc__(self):
         if self.fd >= 0 and self._own:
@@ -176,8 +184,8 @@ cdef class Connections:
 
     def close(self) -> None:
         """Drop all connections, and watch nothing any more. Listening sockets have to be taken out before."""
-        while (oldest := self._table.oldest()) is not None:
-            self.drop(oldest[1])
+        while self._table._oldest != NOBODY:
+            self.drop(self._by_place[self._table._oldest])
         if self.fd >= 0 and self._own:
             c_close(self.fd)
         self.fd = -1
@@ -188,8 +196,7 @@ cdef class Connections:
         Others may do the same with it: whoever waits directly (`wait`) is not woken for every connection of theirs.
         """
         self.control(EPOLL_CTL_ADD, listener, LISTENER, EPOLLIN if self._own else EPOLLIN | EPOLLEXCLUSIVE)
-        self.reserve(listener)
-        self._by_fd[listener] = self
+        enter(self._by_fd, listener, self)
 
     def deafen(self, int listener) -> None:
         """Accept no more from it."""
@@ -203,13 +210,13 @@ cdef class Connections:
         """
         cdef Connection connection
         cdef double left
-        while (oldest := self._table.oldest()) is not None:
-            left = oldest[0] + age_s - monotonic_s()
+        while self._table._oldest != NOBODY:
+            left = self._table._place[self._table._oldest].since + age_s - monotonic_s()
             if left > 0:
                 return left
-            connection = oldest[1]
+            connection = self._by_place[self._table._oldest]
             if connection.session is None or connection.session.ended == KE_OPEN:
-                self._cells[self._places["timed_out"]] += 1
+                self._cells[self._timed_out] += 1
             self.drop(connection)
         return None
 
@@ -270,10 +277,6 @@ cdef class Connections:
             self.ready(connection, event.events)
         return 1
 
-    cdef void reserve(self, int fd):
-        while fd >= len(self._by_fd):
-            self._by_fd.append(None)
-
     cdef bint control(self, int operation, int fd, uint32_t serial, uint32_t events) except False:
         cdef epoll_event event
         memset(&event, 0, sizeof(event))
@@ -294,16 +297,21 @@ cdef class Connections:
     cdef bint accept(self, int listener) except False:
         cdef sockaddr_storage address
         cdef socklen_t length
+        cdef ntp_addr peer
         cdef int fd, i
         for i in range(ACCEPTS_A_TURN):
             length = sizeof(address)
             address.ss_family = 0
             fd = accept4(listener, <sockaddr *>&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
+                memset(&peer, 0, sizeof(peer))
                 if address.ss_family == AF_INET6:
-                    self.admit(fd, (<const char *>&(<sockaddr_in6 *>&address).sin6_addr)[:16])
+                    peer.family = FAMILY_IPV6
+                    memcpy(peer.bytes, &(<sockaddr_in6 *>&address).sin6_addr, 16)
                 else:
-                    self.admit(fd, (<const char *>&(<sockaddr_in *>&address).sin_addr)[:4])
+                    peer.family = FAMILY_IPV4
+                    memcpy(peer.bytes, &(<sockaddr_in *>&address).sin_addr, 4)
+                self.admit(fd, &peer)
             elif errno == EAGAIN:
                 break
             else:
@@ -324,33 +332,33 @@ cdef class Connections:
             raise error
         return True
 
-    cdef bint admit(self, int fd, bytes address) except False:
+    cdef bint admit(self, int fd, const ntp_addr *address) except False:
         cdef Connection connection
-        cdef str refusal = self._admission.admit(address)
-        cdef bytes prefix = prefix_of(address)
-        if refusal:
-            self._cells[<int>self._places[refusal]] += 1
+        cdef uint64_t prefix = prefix_number(address)
+        cdef int refusal = self._admission.decide(address)
+        cdef int victim
+        if refusal != ADMITTED:
+            self._cells[self._refused_access if refusal == REFUSED_ACCESS else self._refused_rate] += 1
             c_close(fd)
             return True
         self._cells[self._accepted] += 1
-        if self._table.full:
-            victim = self._table.give_way(prefix)
-            if victim is None:
+        if self._table._count >= self._table._places:
+            victim = self._table.victim(prefix)
+            if victim == NOBODY:
                 self._cells[self._refused_full] += 1
                 c_close(fd)
                 return True
             self._cells[self._evicted] += 1
-            self.drop(victim)
+            self.drop(self._by_place[victim])
         connection = Connection.__new__(Connection)
         connection.fd = fd
-        connection.prefix = prefix
         self._serial = self._serial + 1 if self._serial != <uint32_t>0xFFFFFFFF else LISTENER + 1
         connection.serial = self._serial
-        self.reserve(fd)
-        self._by_fd[fd] = connection
-        self._table.add(connection, prefix, monotonic_s())
-        self._cells[self._sessions] = len(self._table)
-        if self._cells[self._sessions] == 1:
+        connection.place = self._table.take(prefix, monotonic_s())
+        enter(self._by_fd, fd, connection)
+        enter(self._by_place, connection.place, connection)
+        self._cells[self._sessions] = self._table._count
+        if self._table._count == 1:
             self._stirred = True
             self.first()
         self.receive(connection)
@@ -436,12 +444,37 @@ cdef class Connections:
         # nobody else has the descriptor: closed, it leaves the epoll set by itself
         c_close(connection.fd)
         self._by_fd[connection.fd] = None
+        self._by_place[connection.place] = None
         connection.fd = -1
-        self._table.remove(connection)
-        self._cells[self._sessions] = len(self._table)
+        self._table.leave(connection.place)
+        self._cells[self._sessions] = self._table._count
         return True
 
 
-def prefix_of(bytes address) -> bytes:
-    """What counts as one network when places are shared out: an IPv4 /24, an IPv6 /48. Both are packed."""
-    return address[:3] if len(address) == 4 else address[:6]
+cdef bint enter(list table, int index, object what) except False:
+    while index >= len(table):
+        table.append(None)
+    table[index] = what
+    return True
+
+
+cdef uint64_t prefix_number(const ntp_addr *address) noexcept nogil:
+    cdef uint64_t number = address.family
+    cdef int i
+    for i in range(3 if address.family == FAMILY_IPV4 else 6):
+        number = number << 8 | address.bytes[i]
+    return number
+
+
+def prefix_of(bytes address not None) -> int:
+    """What counts as one network when places are shared out, as a number: an IPv4 /24, an IPv6 /48.
+
+    `address` is packed.
+    """
+    cdef ntp_addr addr
+    memset(&addr, 0, sizeof(addr))
+    if len(address) not in (4, 16):
+        raise ValueError("an address has 4 or 16 bytes")
+    addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
+    memcpy(addr.bytes, <const char *>address, len(address))
+    return prefix_number(&addr)

@@ -103,6 +103,7 @@ cdef class KeyRing:
     """Both ends of the shared key ring, for the control plane: see the .pyx."""
     cdef object _mapping        # keeps the memory alive
     cdef nts_ring *ring
+    cdef bint _private          # `ring` is memory of our own
     cdef nts_keys _copy
 
     # Look for newer keys; false when there are none at all.

@@ -340,6 +340,7 @@ cdef class KeyRing:
             self.ring = <nts_ring *>calloc(1, sizeof(nts_ring))
             if self.ring == NULL:
                 raise MemoryError
+            self._private = True
         else:
             if mapping.size < sizeof(nts_ring):
                 raise ValueError(f"shared memory of {mapping.size} bytes is too small for {RING_BYTES} of NTS keys")
@@ -349,7 +350,8 @@ cdef class KeyRing:
 
     def __dealloc__(self):
         memset(&self._copy, 0, sizeof(nts_keys))
-        if self._mapping is None and self.ring != NULL:
+        # not `_mapping is None`: the garbage collector may have taken it already
+        if self._private:
             memset(self.ring, 0, sizeof(nts_ring))
             free(self.ring)
 

@@ -6,6 +6,7 @@ hold: `Service.choose` takes only messages for which the codec comes to the same
 the former but the session itself. A connection costs no TLS state before its first byte, and none after its answer.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -192,6 +193,7 @@ cdef class Service:
         return head
 
 
+@cython.no_gc_clear  # what `tls` points to has to outlive it
 cdef class Session:
     """One connection. After `ended` is set nothing is read any more: send what is in `tls.outgoing`, then close."""
 

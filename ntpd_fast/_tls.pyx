@@ -6,6 +6,7 @@ crypto policy applies. What a peer does wrong raises TlsError, with the alert fo
 bounded.
 """
 
+cimport cython
 from libc.errno cimport EAGAIN, EMSGSIZE, ENOMEM
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
@@ -395,6 +396,7 @@ cdef class Credentials:
         return count
 
 
+@cython.no_gc_clear  # what `tls` points to has to outlive it
 cdef class Session:
     """One TLS session. `server_side` sessions present their credentials; a client verifies `peer_name` against them.
 

@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from ntpd_fast._clientlog import ClientLogWriter
-from ntpd_fast._packet import ntp64
+from ntpd_fast._keadmission import SharedAdmission
 from ntpd_fast._record import dataclass
 from ntpd_fast._tls import TlsError
 from ntpd_fast.config.model import Config
 from ntpd_fast.control.plan import NtsPlan
 from ntpd_fast.server.channel import Channel, ChannelClosed, Verb
 from ntpd_fast.server.keyring import DerivationRefusedError, KeyFileError, KeyManager
-from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore, Pair
 from ntpd_fast.server.ntske_counters import KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit, run_ntske
@@ -99,9 +98,7 @@ def ke_parts(config: Config, nts: NtsSetup, shared: Shared, index: int) -> NtsKe
     if memory is not None:
         clients = ClientLogWriter(memory)
     base = ke_log_base(shared, index)
-    admission = SharedAdmission(
-        shared.control, clients, lambda: ntp64(time.time_ns()), reset=lambda: (shared.control.log_reset, base)
-    )
+    admission = SharedAdmission(shared.control, clients, base)
     admission.set_limit(config.ntsratelimit)
     return NtsKeParts(nts.sockets, nts.certificates, ring, admission, KeCounters(region.counters()))
 

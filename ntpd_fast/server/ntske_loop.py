@@ -1,4 +1,4 @@
-"""The event loop of a process that does nothing but exchange keys: asyncio's, which waits in the connections' own driver.
+"""The event loop of a process that does nothing but exchange keys: asyncio's, waiting in the connections' own driver.
 
 Events of connections are dealt with where they are waited for and never come to the loop; timers, signals and other
 descriptors are the loop's as ever. Two things are gained over a loop that watches the driver's epoll set: a wake-up

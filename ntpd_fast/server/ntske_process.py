@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from ntpd_fast._keadmission import Admission
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import RatelimitOptions
 from ntpd_fast.nts.records import DEFAULT_NTP_PORT
-from ntpd_fast.server.ntske_admission import Admission
 from ntpd_fast.server.ntske_certificates import CertificateStore, Pair
 from ntpd_fast.server.ntske_counters import KeCounters
 from ntpd_fast.server.ntske_loop import ConnectionSelector, new_event_loop

@@ -13,12 +13,12 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from ntpd_fast._kepoll import Connection, Connections
-from ntpd_fast.server.ntske_admission import Admission, AdmitAll
+from ntpd_fast._keadmission import Admission
+from ntpd_fast._kepoll import Connections
+from ntpd_fast._ketable import SessionTable
 from ntpd_fast.server.ntske_counters import COUNTERS, OUTCOME_COUNTERS, KeCounters
 from ntpd_fast.server.ntske_loop import ConnectionSelector
 from ntpd_fast.server.ntske_session import KeService
-from ntpd_fast.server.ntske_table import SessionTable
 from ntpd_fast.system.messages import Log, Severity
 
 SESSION_TIMEOUT_S = 2.0
@@ -69,7 +69,7 @@ class NtsKeServer(Connections):
         self._sockets = list(sockets)
         self._log = log
         self._timeout_s = timeout_s
-        self._places: SessionTable[Connection] = SessionTable(connections_max)
+        self._places = SessionTable(connections_max)
         self._sweep: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._told_resources = False
@@ -78,7 +78,7 @@ class NtsKeServer(Connections):
         super().__init__(
             service,
             self._places,
-            admission or AdmitAll(),
+            admission or Admission(),
             self.counters.cells,
             {name: place for place, name in enumerate(COUNTERS)},
             list(OUTCOME_COUNTERS.values()),

@@ -1,5 +1,6 @@
 """The server's side of NTS on the NTP packet: chronyd's captured exchanges, cookies, tampering, limits."""
 
+import gc
 import json
 import os
 import struct
@@ -11,6 +12,7 @@ import pytest
 
 from ntpd_fast._aead import Aead
 from ntpd_fast._nts import KeyRing, Responder
+from ntpd_fast._region import Mapping
 from tests.nts_packets import (
     AUTH,
     COOKIE,
@@ -436,3 +438,20 @@ def test_a_forked_child_does_not_repeat_its_parents_nonces():
     ours = {ring.make_cookie(SIV, bytes(32), bytes(32)) for _ in range(100)}
     assert len(theirs) == 10000
     assert ours.isdisjoint({theirs[i : i + 100] for i in range(0, 10000, 100)})
+
+
+def test_a_ring_in_shared_memory_survives_the_garbage_collector():
+    """It must not be taken for private memory when its mapping has been collected before it."""
+
+    class Holder:
+        pass
+
+    fd = os.memfd_create("ring")
+    os.ftruncate(fd, 65536)
+    holder = Holder()
+    holder.ring, holder.itself = KeyRing(Mapping(fd, 65536, True)), holder
+    holder.ring.publish([(5, SIV, bytes(32))], 5)
+    del holder
+    gc.collect()
+    assert os.pread(fd, 8, 0) != bytes(8)
+    os.close(fd)

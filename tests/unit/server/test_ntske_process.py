@@ -12,11 +12,11 @@ import time
 
 import pytest
 
+from ntpd_fast._keadmission import Admission
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._region import Mapping
 from ntpd_fast.client.ntske_client import KeExchange, KeKeys
 from ntpd_fast.server.keyring import CURRENT, random_keys
-from ntpd_fast.server.ntske_admission import AdmitAll
 from ntpd_fast.server.ntske_certificates import CertificateStore
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_process import NtsKeOptions, NtsKeParts, run_ntske
@@ -54,7 +54,7 @@ def forked(tmp_path, authority, **options):
         if pid == 0:
             status = 9
             try:
-                parts = NtsKeParts([listener], store, ring, AdmitAll(), counters)
+                parts = NtsKeParts([listener], store, ring, Admission(), counters)
                 settings = {"algorithms": [SIV], "connections_max": 100} | options
                 status = run_ntske(NtsKeOptions(**settings), parts, lambda severity, text: log.append(text))
             finally:

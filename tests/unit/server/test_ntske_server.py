@@ -15,13 +15,14 @@ import uvloop
 
 from ntpd_fast._access import AccessView
 from ntpd_fast._clientlog import ClientLogWriter, init_shard, shard_size
+from ntpd_fast._keadmission import Admission, SharedAdmission
 from ntpd_fast._kepoll import prefix_of
 from ntpd_fast._nts import KeyRing
+from ntpd_fast._region import ControlRegion, Mapping
 from ntpd_fast.config.loader import parse_lines
 from ntpd_fast.nts.records import MessageReader, encode, read_response, request_records
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.keyring import CURRENT, random_keys
-from ntpd_fast.server.ntske_admission import SharedAdmission
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_loop import new_event_loop
@@ -450,25 +451,22 @@ def test_stop_drops_sessions_and_keeps_the_listener(loop, start, authority):
 
 
 class Tables:
-    """The part of the control region that holds the access table."""
+    """A control region with the access table."""
 
     def __init__(self):
-        self.version = 0
-        self.table = None
+        rooms = {"access": 65536}
+        fd = os.memfd_create("control")
+        os.ftruncate(fd, ControlRegion.plan(rooms))
+        self.region = ControlRegion(Mapping(fd, ControlRegion.plan(rooms), True))
+        os.close(fd)
+        self.region.create(1, rooms)
 
     def set(self, *allowed):
         rules = AccessTable()
         for network in allowed:
             rules.set(network, True)
         self.table = rules.compile()
-        self.version += 1
-
-    def table_version(self, name):
-        assert name == "access"
-        return self.version
-
-    def read_table(self, name):
-        return self.table
+        self.region.write_table("access", self.table)
 
 
 def test_access_rules_and_rate_limit(loop, start, authority):
@@ -477,7 +475,7 @@ def test_access_rules_and_rate_limit(loop, start, authority):
     init_shard(shard, 16, bytes(20))
     clients = ClientLogWriter(shard)
     clients.set_limit(1, 6, 2, 4)
-    server, port = start(admission=SharedAdmission(tables, clients, lambda: 1 << 60))
+    server, port = start(admission=SharedAdmission(tables.region, clients, ntp_time=lambda: 1 << 60))
 
     async def refused():
         sock = await half_open(port)
@@ -564,11 +562,8 @@ def test_certificates_are_reloaded_without_dropping_sessions(loop, authority, lo
     assert "server.key" in log.having("the old ones stay")[0]
 
 
-class AlwaysWelcome:
+class AlwaysWelcome(Admission):
     limit = None
-
-    def admit(self, address):
-        return ""
 
     def set_limit(self, limit):
         self.limit = limit
@@ -625,7 +620,7 @@ def test_another_rate_limit():
     init_shard(shard, 16, bytes(20))
     tables = Tables()
     tables.set(ip_network("127.0.0.0/8"))
-    admission = SharedAdmission(tables, ClientLogWriter(shard), lambda: 1 << 60)
+    admission = SharedAdmission(tables.region, ClientLogWriter(shard), ntp_time=lambda: 1 << 60)
     address = ip_address("127.0.0.1").packed
 
     def refused():
@@ -636,7 +631,7 @@ def test_another_rate_limit():
     assert refused() > 60
     admission.set_limit(None)
     assert refused() == 0
-    SharedAdmission(tables, None, lambda: 1 << 60).set_limit(None)
+    SharedAdmission(tables.region, None).set_limit(None)
 
 
 def test_bad_certificates_are_told_with_path_and_reason(authority, pair, log, tmp_path):
