@@ -58,7 +58,7 @@ def chronyd() -> Kind:
 
 def ntpd_fast(workers: int = 1) -> Kind:
     """This project's server, run from the tree or the installation that the tool itself runs from."""
-    command = (sys.executable, "-m", "ntpd_fast.cli.daemon", "-x", "-d", "-u", "root", "-f", "{conf}")
+    command = (sys.executable, "-m", "ntpd_fast.cli.start", "-x", "-d", "-u", "root", "-f", "{conf}")
     return Kind("ntpd-fast", command, (f"workers {workers}",))
 
 

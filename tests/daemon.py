@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.processes import FILTER
 
 ROOT = Path(__file__).parents[1]
-COMMAND = (sys.executable, "-m", "ntpd_fast.cli.daemon")
+COMMAND = (sys.executable, "-m", "ntpd_fast.cli.start")
 START_S = 20.0
 
 

@@ -29,7 +29,7 @@ from ntpd_fast.config.keyfile import access_warnings
 from ntpd_fast.config.printer import print_file, print_lines
 from ntpd_fast.config.start import user_exists
 from ntpd_fast.control.confinement import make_sandbox
-from ntpd_fast.control.main import run_control
+from ntpd_fast.control.main import load_rest, run_control
 from ntpd_fast.control.overseer import ServiceManagerLink
 from ntpd_fast.control.processes import kept_capabilities, make_slots
 from ntpd_fast.control.reload import Reader
@@ -162,6 +162,7 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
         slots,
         notifier,
         on_ready=starter.ready,
+        on_idle=load_rest,
         on_open=renewal.open_family,
         on_reload=renewal.script,
         check=check,

@@ -134,7 +134,7 @@ def start(config: Path) -> tuple[subprocess.Popen[bytes], bool]:
     read_end, write_end = os.pipe()
     rights = ["-u", "root"] if os.getuid() == 0 else ["-U"]
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "ntpd_fast.cli.daemon", "-d", "-x", *rights, "-N", str(write_end), "-f", str(config)],
+        [sys.executable, "-m", "ntpd_fast.cli.start", "-d", "-x", *rights, "-N", str(write_end), "-f", str(config)],
         pass_fds=(write_end,),
     )
     os.close(write_end)

@@ -7,11 +7,10 @@ may be read again at any time, so they are looked up for each packet; a key that
 from __future__ import annotations
 
 import enum
-import hmac
 from collections.abc import Mapping
 from typing import Protocol
 
-from ntpd_fast._auth import KeyTable, build_key_table, key_table_size
+from ntpd_fast._auth import KeyTable, build_key_table, key_table_size, same
 from ntpd_fast._record import dataclass
 from ntpd_fast.client.packet import Packet, PacketAuth
 from ntpd_fast.client.stamps import Now
@@ -175,7 +174,7 @@ class SymmetricAuthenticator:
         if key is None:
             return False
         right = _table(key).sign(packet.data[: packet.mac_start], key.key_id)
-        return hmac.compare_digest(packet.data, right)
+        return same(packet.data, right)
 
     def good_response(self) -> None:
         """See `Authenticator`."""

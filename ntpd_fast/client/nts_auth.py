@@ -8,13 +8,13 @@ Keys never appear in a message.
 
 from __future__ import annotations
 
-import hmac
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ntpd_fast._aead import Aead, key_size, nonce_size
+from ntpd_fast._auth import same
 from ntpd_fast._record import dataclass
 from ntpd_fast.client.auth import AuthMode, AuthReport
 from ntpd_fast.client.ntske_client import (
@@ -184,7 +184,7 @@ class NtsAuthenticator:
         if packet.auth is not PacketAuth.NTS or self._uid is None or self._keys is None:
             return False
         uids = [packet.data[start : start + length] for kind, start, length in packet.fields if kind == _UID]
-        if len(uids) != 1 or not hmac.compare_digest(uids[0], self._uid):
+        if len(uids) != 1 or not same(uids[0], self._uid):
             return False
         kind, start, length = packet.fields[-1]
         if kind != _AUTH:

@@ -8,11 +8,11 @@ the authenticator's business.
 from __future__ import annotations
 
 import enum
-import hashlib
 import math
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from ntpd_fast._auth import md5
 from ntpd_fast._record import dataclass
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.events import NS_PER_S
@@ -307,5 +307,5 @@ def refid_of(address: IPAddress) -> int:
     """Reference ID of a server: its IPv4 address, or the start of the MD5 sum of its IPv6 address."""
     if isinstance(address, IPv4Address):
         return int(address)
-    digest = hashlib.md5(address.packed, usedforsecurity=False).digest()
+    digest = md5(address.packed)
     return int.from_bytes(digest[:4], "big")

@@ -7,7 +7,7 @@ monitoring protocol. Names are someone else's business: sources come with an add
 from __future__ import annotations
 
 import enum
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -235,7 +235,7 @@ class _Surroundings:
 
 def random_nonce() -> int:
     """64 bits that nobody can guess."""
-    return secrets.randbits(64)
+    return int.from_bytes(os.urandom(8))
 
 
 def key_authenticators(keys: KeyStore, log: Log) -> Callable[[SourceConfig], Authenticator]:

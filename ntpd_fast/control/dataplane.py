@@ -6,6 +6,7 @@ where the workers write them. Nothing here waits for a worker.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
@@ -144,7 +145,7 @@ class ClientAccounts:
                 if stamps := shared.worker(index).map_memory():
                     self._maps.append((index, TimestampMapReader(stamps)))
             side = bytearray(shard_size(side_blocks))
-            init_shard(side, side_blocks, _random_bytes(20), shared.plan.ipv6_prefix)
+            init_shard(side, side_blocks, os.urandom(20), shared.plan.ipv6_prefix)
             self._writer = ClientLogWriter(side)
             self._writer.set_reset(self._reset.value, base)
             self._base = base
@@ -179,7 +180,7 @@ class ClientAccounts:
         index = self._writer.hit(address.packed, SERVICE_COMMAND, ntp64(now_ns))
         if exempt or index < 0:
             return True
-        self._writer.feed_random(_random_bytes(16))
+        self._writer.feed_random(os.urandom(16))
         if self._writer.limit(index, SERVICE_COMMAND):
             self.command_drops += 1
             return False
@@ -210,9 +211,3 @@ class ClientAccounts:
             self._shared.control.log_reset = state
             self._writer.set_reset(state, self._base)
         return next_index, records
-
-
-def _random_bytes(size: int) -> bytes:
-    import secrets
-
-    return secrets.token_bytes(size)

@@ -13,19 +13,16 @@ configuration would take it back. A change is kept as the request that made it, 
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from ntpd_fast.config.model import AccessRule, LocalOptions, MakeStep
+from ntpd_fast.control.journalmemory import JOURNAL_BYTES, VERSION_BYTES, WORD
 from ntpd_fast.monitor.codec.commands import COMMANDS, Number
 from ntpd_fast.monitor.codec.layout import Layout
 from ntpd_fast.monitor.handlers.table import ROWS
 from ntpd_fast.system.messages import Log, Severity
-
-JOURNAL_BYTES: Final = 128 << 10
-"""Room for some four thousand access rules, or three hundred sources."""
 
 ACCESS, COMMAND_ACCESS, KEYS = "access", "cmd_access", "keyfile"
 REFERENCE: Final = frozenset({"local", "makestep", "maxupdateskew_ppm"})
@@ -54,23 +51,14 @@ SUBJECTS: Mapping[Number, str] = {
 }  # fmt: skip
 """Commands that are remembered, and the field of the configuration whose change makes them void."""
 
-_WORD = struct.Struct("=I")
 _ROW = struct.Struct("=HH")
-_VERSION_BYTES = _WORD.size + JOURNAL_BYTES
 
 Request = tuple[Number, bytes]
 """A command and its payload."""
 
 
-def make_memory() -> int:
-    """The descriptor of an empty journal. Raises OSError."""
-    descriptor = os.memfd_create("ntpd-fast-journal", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, _WORD.size + 2 * _VERSION_BYTES)
-    return descriptor
-
-
 class Journal:
-    """The requests in force. `descriptor` is of `make_memory`; None: nobody would ask, nothing is kept.
+    """The requests in force. `descriptor` is of `journalmemory.make_memory`; None: nobody would ask, nothing is kept.
 
     Memory holds two versions and the number of the one that counts, which is written last: a control that is killed on
     the way leaves the old one.
@@ -78,7 +66,7 @@ class Journal:
 
     def __init__(self, descriptor: int | None, log: Log) -> None:
         self._log = log
-        self._memory = None if descriptor is None else mmap.mmap(descriptor, _WORD.size + 2 * _VERSION_BYTES)
+        self._memory = None if descriptor is None else mmap.mmap(descriptor, WORD.size + 2 * VERSION_BYTES)
         self._requests: dict[Request, None] = dict.fromkeys(self._read())
         self.missed = 0
         """Changes there was no room for."""
@@ -112,17 +100,17 @@ class Journal:
     def _write(self) -> None:
         assert self._memory is not None
         data = b"".join(_ROW.pack(number, len(payload)) + payload for number, payload in self._requests)
-        other = 1 - _WORD.unpack_from(self._memory)[0]
-        at = _WORD.size + other * _VERSION_BYTES
-        self._memory[at : at + _WORD.size + len(data)] = _WORD.pack(len(data)) + data
-        _WORD.pack_into(self._memory, 0, other)
+        other = 1 - WORD.unpack_from(self._memory)[0]
+        at = WORD.size + other * VERSION_BYTES
+        self._memory[at : at + WORD.size + len(data)] = WORD.pack(len(data)) + data
+        WORD.pack_into(self._memory, 0, other)
 
     def _read(self) -> Iterator[Request]:
         if self._memory is None:
             return
-        at = _WORD.size + _WORD.unpack_from(self._memory)[0] * _VERSION_BYTES
-        end = at + _WORD.size + _WORD.unpack_from(self._memory, at)[0]
-        at += _WORD.size
+        at = WORD.size + WORD.unpack_from(self._memory)[0] * VERSION_BYTES
+        end = at + WORD.size + WORD.unpack_from(self._memory, at)[0]
+        at += WORD.size
         while at < end:
             number, length = _ROW.unpack_from(self._memory, at)
             at += _ROW.size

@@ -11,7 +11,7 @@ from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.config.model import Config, SourceKind
 from ntpd_fast.control.runoptions import RunOptions
 from ntpd_fast.monitor.paths import group_socket
-from ntpd_fast.monitor.transport import SocketPlan
+from ntpd_fast.monitor.sockets import SocketPlan
 from ntpd_fast.server.access import AccessTable, AccessTableFull
 from ntpd_fast.server.clientlog import ClientLogPlan, clientlog_plan
 from ntpd_fast.server.shared import WORKERS_MAX, SharedPlan

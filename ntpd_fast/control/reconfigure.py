@@ -29,7 +29,7 @@ from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.ntsclient import NtsClient
-from ntpd_fast.control.reload import NTS_SERVER
+from ntpd_fast.control.reload import KEY_EXCHANGE
 from ntpd_fast.control.reports import AccessBackend
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.control.signing import make_signer
@@ -178,9 +178,6 @@ def _nts_server(parts: Parts, config: Config) -> None:
     if parts.server_keys is not None:
         parts.server_keys.follow(config)
 
-
-KEY_EXCHANGE = NTS_SERVER | {"ntsaeads", "maxntsconnections", "ntsntpserver", "ntsratelimit", "port"}
-"""What processes of key exchange learn when they start."""
 
 STEPS = (
     # first whoever is told of what the others do

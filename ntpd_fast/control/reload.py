@@ -8,7 +8,6 @@ change without a new start keeps running as it was and is named every time it is
 from __future__ import annotations
 
 import os
-import pickle
 import time
 from collections.abc import Callable, Mapping
 
@@ -92,12 +91,16 @@ def cpus() -> int:
 
 def store(reading: Reading | str, descriptor: int) -> None:
     """Write what was read to an empty file in memory that another process of the daemon has as well."""
+    import pickle  # in memory, whoever reloads (`commanding`)
+
     with open(descriptor, "wb", closefd=False) as file:
         pickle.dump(reading, file)
 
 
 def load(descriptor: int) -> Reading | str:
     """What `store` wrote; the file comes from a process of our own and from nobody else."""
+    import pickle
+
     os.lseek(descriptor, 0, os.SEEK_SET)
     with open(descriptor, "rb", closefd=False) as file:
         found: Reading | str = pickle.load(file)
@@ -130,6 +133,8 @@ class Change:
 
 
 NTS_SERVER = frozenset({"ntsservercerts", "ntsserverkeys"})
+KEY_EXCHANGE = NTS_SERVER | {"ntsaeads", "maxntsconnections", "ntsntpserver", "ntsratelimit", "port"}
+"""What processes of key exchange learn when they start."""
 _RESTART = frozenset(name for row in DIRECTIVES.values() if row.reload is Reload.RESTART for name in row.fields)
 
 

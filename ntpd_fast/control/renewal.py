@@ -18,8 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from ntpd_fast.config.diff import compare
 from ntpd_fast.control.plan import bind_address
-from ntpd_fast.control.reconfigure import KEY_EXCHANGE
-from ntpd_fast.control.reload import Change, Reading, load, split, store
+from ntpd_fast.control.reload import KEY_EXCHANGE, Change, Reading, load, split, store
 from ntpd_fast.control.setup import Setup, make_state_directories
 from ntpd_fast.server.channel import Verb
 from ntpd_fast.server.child import Confinement

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.config import Config, read_keyfile
 from ntpd_fast.config.keyfile import SymmetricKey
-from ntpd_fast.control.journal import make_memory
+from ntpd_fast.control.journalmemory import make_memory
 from ntpd_fast.control.plan import (
     MemoryPlan,
     Plan,
@@ -28,8 +28,8 @@ from ntpd_fast.control.plan import (
 )
 from ntpd_fast.control.reload import Change, Reader, Reading, Running, cpus
 from ntpd_fast.control.runoptions import RunOptions
-from ntpd_fast.monitor.transport import CommandSocket
-from ntpd_fast.monitor.transport import open_sockets as open_command_sockets
+from ntpd_fast.monitor.sockets import CommandSocket
+from ntpd_fast.monitor.sockets import open_sockets as open_command_sockets
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.shared import Shared
 from ntpd_fast.server.sockets import BindAddress, NtpSockets, open_sockets

@@ -35,7 +35,8 @@ from .codec.packet import (
     encode_reply,
 )
 from .handlers.table import ROWS
-from .permissions import Origin, is_permitted
+from .permissions import is_permitted
+from .sockets import Origin
 
 log = logging.getLogger(__name__)
 

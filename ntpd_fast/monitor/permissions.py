@@ -5,20 +5,11 @@ changes something; over the socket of the monitoring group (`cmdgroup`) every re
 """
 
 from collections.abc import Set
-from enum import Enum
 
 from ntpd_fast.config.model import OpenCommand
 
 from .codec.commands import Access, Command, Number
-
-
-class Origin(Enum):
-    """The kind of socket a request came in by."""
-
-    UNIX = "Unix socket"
-    UNIX_REPORTS = "Unix socket of the monitoring group"
-    UDP = "UDP"
-
+from .sockets import Origin
 
 # N_SOURCES is what the reports that list sources start with.
 _COMMANDS: dict[OpenCommand, frozenset[Number]] = {

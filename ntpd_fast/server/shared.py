@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Mapping as MappingType
 
 from ntpd_fast._clientlog import init_shard, shard_size
@@ -179,16 +178,16 @@ class Shared:
             worker = WorkerRegion(Mapping(fd, worker_bytes, True))
             worker.create(index, plan.log_bytes, plan.map_bytes)
             if log := worker.log_memory():
-                init_shard(log, plan.log_blocks, secrets.token_bytes(20), plan.ipv6_prefix)
+                init_shard(log, plan.log_blocks, os.urandom(20), plan.ipv6_prefix)
             if stamps := worker.map_memory():
-                init_map(stamps, plan.map_pairs, secrets.randbits(64))
+                init_map(stamps, plan.map_pairs, int.from_bytes(os.urandom(8)))
             shared._workers.append(worker)
         for index in range(max(plan.ke_processes, 1) if plan.nts else 0):
             fd = _memfd(f"ntske{index}", KeRegion.size(plan.ke_log_bytes))
             shared.ke_fds.append(fd)
             ke = shared._map_ke(fd, True)
             if log := ke.log_memory():
-                init_shard(log, plan.ke_log_blocks, secrets.token_bytes(20), plan.ipv6_prefix)
+                init_shard(log, plan.ke_log_blocks, os.urandom(20), plan.ipv6_prefix)
             shared._ke.append(ke)
         return shared
 

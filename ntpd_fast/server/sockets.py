@@ -15,7 +15,7 @@ Sockets handed over by the service manager make a group without one of control's
 
 import contextlib
 import logging
-import secrets
+import os
 import select
 import socket
 from collections.abc import Iterable, Sequence
@@ -226,6 +226,10 @@ class NtpSockets:
         self.groups = []
 
 
+def _random_word() -> int:
+    return int.from_bytes(os.urandom(4))
+
+
 def open_sockets(
     wanted: Iterable[BindAddress],
     workers: int,
@@ -240,7 +244,7 @@ def open_sockets(
     logged. `user` will own the sockets. `salts` are two random 32-bit numbers (drawn when None).
     """
     opener = _Opener(options)
-    opened = NtpSockets([], opener, salts or (secrets.randbits(32), secrets.randbits(32)))
+    opened = NtpSockets([], opener, salts or (_random_word(), _random_word()))
     failures: list[str] = []
     with files_as(user):
         for bind in wanted:

@@ -167,8 +167,8 @@ class _Wakeup:
 class Supervisor:
     """Runs the slots until the daemon ends.
 
-    `on_ready`: called once, when all are ready. `on_open`: opens sockets of a family that somebody was
-    allowed to ask in. `on_reload`: begins the script of a reload.
+    `on_ready`: called once, when all are ready; `on_idle`: when that was told. `on_open`: opens sockets of a family
+    that somebody was allowed to ask in. `on_reload`: begins the script of a reload.
     """
 
     def __init__(
@@ -179,6 +179,7 @@ class Supervisor:
         on_ready: Callable[[], None] | None = None,
         on_open: Callable[["Supervisor", str], None] | None = None,
         on_reload: Callable[["Supervisor"], Script] | None = None,
+        on_idle: Callable[[], None] | None = None,
         check: Check | None = None,
         limits: Limits | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
@@ -187,6 +188,7 @@ class Supervisor:
         self._notify = notify
         self._on_ready = on_ready
         self._on_open = on_open
+        self._on_idle = on_idle
         self._check = check
         self._checks_left = 0
         self._check_deadline_ns: int | None = None
@@ -381,6 +383,8 @@ class Supervisor:
         if self._on_ready is not None:
             self._on_ready()
         self._notify.ready()
+        if self._on_idle is not None:
+            self._on_idle()
 
     def _ask(self) -> bool:
         """Send a request of our own; false when there is no way to."""

@@ -34,7 +34,8 @@ from ntpd_fast.monitor.codec import replies as rep
 from ntpd_fast.monitor.codec import requests as req
 from ntpd_fast.monitor.codec.commands import Number
 from ntpd_fast.monitor.dispatch import Dispatcher
-from ntpd_fast.monitor.transport import CommandServer, open_unix
+from ntpd_fast.monitor.sockets import open_unix
+from ntpd_fast.monitor.transport import CommandServer
 from ntpd_fast.server.clientlog import clientlog_plan
 from ntpd_fast.server.shared import Shared, SharedPlan
 from tests.processes import is_running, status_of, wait_until

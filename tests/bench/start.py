@@ -29,7 +29,7 @@ LAUNCHER = """
 import gc, sys
 sys.path[:0] = sys.argv.pop(1).split(":")
 gc.disable()
-from ntpd_fast.cli.daemon import main
+from ntpd_fast.cli.start import main
 gc.freeze()
 gc.enable()
 sys.exit(main())
@@ -77,7 +77,7 @@ class Bench:
             client.settimeout(PATIENCE_S)
             client.connect(("127.0.0.1", port))
             rights = ["-u", "root"] if os.geteuid() == 0 else ["-U"]
-            command = [sys.executable, "-sP", "-c", LAUNCHER, self._path, "-n", "-x", *rights, "-f", str(config)]
+            command = [sys.executable, "-sPS", "-c", LAUNCHER, self._path, "-n", "-x", *rights, "-f", str(config)]
             began = time.monotonic()
             daemon = subprocess.Popen(
                 [*command, *options], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -112,7 +112,7 @@ def judge(what: str, figure: float, most: float, unit: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.start", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, metavar="N", default=21)
     parser.add_argument("options", nargs="*", help="more options of the daemon, after --")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ntpd-fast-start-") as name:
@@ -127,8 +127,11 @@ def main() -> int:
             bench.start(*lines, options=chosen.options)     # warm
             starts[lines] = [bench.start(*lines, options=chosen.options) for _ in range(chosen.rounds)]
         for lines, row in starts.items():
-            figures = " ".join(f"{one.ready_ms:.0f}" for one in sorted(row, key=lambda one: one.ready_ms))
-            print(f"ready after, ms ({lines[0]}{', NTS' if lines is with_nts else ''}): {figures}")
+            what = f"{lines[0]}{', NTS' if lines is with_nts else ''}"
+            figures = sorted(one.ready_ms for one in row)
+            print(f"ready after, ms ({what}): {' '.join(f'{figure:.0f}' for figure in figures)}")
+            nine_of_ten = figures[-(-len(figures) * 9 // 10) - 1]
+            print(f"median {statistics.median(figures):.0f}, nine of ten within {nine_of_ten:.0f}")
 
     def median(lines: tuple[str, ...], figure: str) -> float:
         return statistics.median(getattr(one, figure) for one in starts[lines])

@@ -20,7 +20,8 @@ from ntpd_fast.monitor.codec.commands import COMMANDS, REPLIES, Access, Number
 from ntpd_fast.monitor.codec.layout import Message
 from ntpd_fast.monitor.codec.packet import decode_reply, decode_reply_header
 from ntpd_fast.monitor.dispatch import Dispatcher, Peer
-from ntpd_fast.monitor.permissions import Origin, open_commands
+from ntpd_fast.monitor.permissions import open_commands
+from ntpd_fast.monitor.sockets import Origin
 from tests.cmdmon_vectors import runs, synthetic
 from tests.unit.cli.ntpc.scripted import Run
 from tests.unit.monitor.fakes import CountingPart, FakeCommandAccess, full_backends

@@ -96,7 +96,7 @@ def test_the_main_socket_still_takes_changes(daemon):
 def test_an_unknown_group_is_fatal(tmp_path):
     (tmp_path / "conf").write_text(f"port 0\ncmdport 0\ncmdgroup no-such-group\npidfile {tmp_path}/pid\n")
     done = subprocess.run(
-        [sys.executable, "-m", "ntpd_fast.cli.daemon", "-d", "-x", "-u", "root", "-f", str(tmp_path / "conf")],
+        [sys.executable, "-m", "ntpd_fast.cli.start", "-d", "-x", "-u", "root", "-f", str(tmp_path / "conf")],
         capture_output=True, text=True, check=False, timeout=30, env=environment(),
     )  # fmt: skip
     assert done.returncode == 1

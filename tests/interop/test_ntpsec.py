@@ -106,7 +106,7 @@ def test_ntpd_as_client_of_our_server(certified: tuple[str, str, str], tmp_path:
             f"ntsserverkey {key}",
             # ntpd takes 123, and is told this one in the key exchange
             port=11123,
-            launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"],
+            launcher=[sys.executable, "-m", "ntpd_fast.cli.start"],
         ).start()
         try:
             client = running_ntpd(tmp_path, f"nts ca {trusted}", "server 127.0.0.1 nts iburst minpoll 3 maxpoll 3")

@@ -21,7 +21,7 @@ from tests.processes import FILTER, PATIENCE_S, children_of, is_running, wait_un
 
 ROOT = Path(__file__).parents[2]
 REQUEST = struct.pack("!B39xQ", 4 << 3 | 3, 0x0123456789ABCDEF)
-PROGRAM = [sys.executable, "-m", "ntpd_fast.cli.daemon"]
+PROGRAM = [sys.executable, "-m", "ntpd_fast.cli.start"]
 
 
 def free_port() -> int:

@@ -118,7 +118,7 @@ def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_nts_
     policy.write_text("[overrides]\ndisabled-version = tls1.3\n")
     daemon = make_nts_server(
         environment={"GNUTLS_SYSTEM_PRIORITY_FILE": str(policy)},
-        launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"],
+        launcher=[sys.executable, "-m", "ntpd_fast.cli.start"],
     ).start()
     [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert line.startswith("NTS server disabled : GnuTLS has no TLS 1.3 under the system's policy")
@@ -144,7 +144,7 @@ def refusing(tmp_path):
 def test_fips_restrictions_of_one_library_do_not_touch_key_exchange(make_nts_server, authority, tmp_path, environment):
     """Certificates are only read with OpenSSL, and GnuTLS (where it has such a mode) lets TLS 1.3 through."""
     settings = {"GNUTLS_FORCE_FIPS_MODE": "1"} if environment.startswith("GNUTLS") else refusing(tmp_path)
-    daemon = make_nts_server(environment=settings, launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"]).start()
+    daemon = make_nts_server(environment=settings, launcher=[sys.executable, "-m", "ntpd_fast.cli.start"]).start()
     assert len(answered(daemon, exchange(authority, daemon))) == 1
     assert daemon.stop() == 0
 
@@ -156,7 +156,7 @@ def test_derived_keys_that_the_library_refuses_cost_nts_and_nothing_else(make_nt
     daemon = make_nts_server(
         f"ntssharedkey {secret}",
         environment=refusing(tmp_path),
-        launcher=[sys.executable, "-m", "ntpd_fast.cli.daemon"],
+        launcher=[sys.executable, "-m", "ntpd_fast.cli.start"],
     ).start()
     [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert line == "NTS server keys disabled : the crypto library refuses HKDF with SHA-256"

@@ -100,7 +100,7 @@ def test_the_descriptor_limit_is_raised_with_the_connections(make_nts_server, au
         "workers 1",
         "ntsprocesses 1",
         "maxntsconnections 12000",
-        launcher=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", sys.executable, "-m", "ntpd_fast.cli.daemon"],
+        launcher=["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", sys.executable, "-m", "ntpd_fast.cli.start"],
     ).start()
     exchanging = children_of(daemon.pid)[-1]
     with open(f"/proc/{exchanging}/limits") as limits:

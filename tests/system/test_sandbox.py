@@ -235,7 +235,7 @@ TRESPASS = """
 import errno, sys
 elsewhere, state = sys.argv[1:3]
 del sys.argv[1:3]
-from ntpd_fast.control.main import Commands
+from ntpd_fast.control.commanding import Commands
 def trespass(self):
     try:
         open(elsewhere, "w").write("x")

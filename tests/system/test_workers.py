@@ -24,8 +24,9 @@ BATCH = 64
 SALT = 0x5EED
 # the daemon in a process of its own, so that a fork copies no more than a daemon's; clients are steered as we know
 LAUNCH = f"""
-import secrets, sys
-secrets.randbits = lambda bits: {SALT}
+import sys
+from ntpd_fast.server import sockets
+sockets._random_word = lambda: {SALT}
 from ntpd_fast.cli.daemon import main
 from ntpd_fast.control.renewal import Renewal
 from ntpd_fast.server.supervisor import Backoff

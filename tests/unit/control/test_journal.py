@@ -14,7 +14,6 @@ from ntpd_fast.config.model import AccessRule, MakeStep
 from ntpd_fast.control.journal import (
     ACCESS,
     COMMAND_ACCESS,
-    JOURNAL_BYTES,
     KEYS,
     SOURCES,
     SUBJECTS,
@@ -22,8 +21,8 @@ from ntpd_fast.control.journal import (
     Repeater,
     commanded_reference,
     commanded_rules,
-    make_memory,
 )
+from ntpd_fast.control.journalmemory import JOURNAL_BYTES, is_empty, make_memory
 from ntpd_fast.control.reconfigure import BY_EVERY_RELOAD, STEPS
 from ntpd_fast.monitor.codec import requests as req
 from ntpd_fast.monitor.codec.address import Address
@@ -189,3 +188,13 @@ def test_requests_wait_until_they_can_be_carried_out() -> None:
     assert done[3:] == [b"c"]
     repeater.try_soon()
     assert soon == []
+
+
+def test_whether_there_is_anything_to_do_again_is_told_without_reading_it(memory):
+    assert is_empty(memory)
+    journal = Journal(memory, lambda severity, text: None)
+    for turn in range(3):
+        journal.record(Number.MANUAL, bytes([turn]))
+        assert not is_empty(memory)
+    journal.forget({"manual"})
+    assert is_empty(memory)

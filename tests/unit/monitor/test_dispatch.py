@@ -16,7 +16,8 @@ from ntpd_fast.monitor.codec.address import Address
 from ntpd_fast.monitor.codec.commands import COMMANDS, Access, Number, Status
 from ntpd_fast.monitor.dispatch import Dispatcher, Outcome, Peer
 from ntpd_fast.monitor.handlers.table import ROWS
-from ntpd_fast.monitor.permissions import Origin, open_commands
+from ntpd_fast.monitor.permissions import open_commands
+from ntpd_fast.monitor.sockets import Origin
 from tests.cmdmon_vectors import runs
 from tests.unit.monitor.fakes import (
     CountingPart,
