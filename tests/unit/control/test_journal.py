@@ -147,7 +147,7 @@ def test_a_control_that_dies_while_it_writes_leaves_the_old_version(
 
     with monkeypatch.context() as patch:
         last = SimpleNamespace(size=word.size, pack=word.pack, unpack_from=word.unpack_from, pack_into=die)
-        patch.setattr("ntpd_fast.control.journal._WORD", last)
+        patch.setattr("ntpd_fast.control.journal.WORD", last)
         with pytest.raises(SystemExit):
             journal.record(*subnet(Number.DENY, "192.0.2.0/24"))
     assert Journal(memory, quiet).requests(ACCESS) == [subnet(Number.ALLOW, "192.0.2.0/24")]
