@@ -50,8 +50,9 @@ class PtpOptions:
 class Engine:
     """Answers what arrives on `sockets`, as part `index` of `shared` (whose region must be writable here).
 
-    `tx_mode`: how transmit stamps are asked for (`_udp.TX_MODES`). `channel`: descriptor of a non-blocking datagram
-    socket to control, for packets that belong to one of its associations. `ptp`: which sockets carry NTP over PTP.
+    `tx_mode`: how transmit stamps are asked for (`_udp.TX_MODES`; to count costs less than to send ids). `channel`:
+    descriptor of a non-blocking datagram socket to control, for packets that belong to one of its associations. `ptp`:
+    which sockets carry NTP over PTP.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Engine:
         index: int,
         *,
         stale_s: float = STALE_S,
-        tx_mode: str = "ids",
+        tx_mode: str = "counter",
         channel: int = -1,
         ptp: PtpOptions | None = None,
     ) -> None:

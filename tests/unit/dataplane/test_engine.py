@@ -40,7 +40,7 @@ class Server:
     """An engine on ephemeral loopback ports, driven by the test itself."""
 
     def __init__(
-        self, *addresses: str, stale_s: float = 0.25, rx_stamps: bool = True, tx_mode: str = "ids", log: bool = True
+        self, *addresses: str, stale_s: float = 0.25, rx_stamps: bool = True, tx_mode: str = "counter", log: bool = True
     ) -> None:
         self.shared = Shared.create(SharedPlan(1, log_blocks=16 if log else 0, map_pairs=256 if log else 0))
         rules = AccessTable()
