@@ -48,12 +48,14 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
 
 
 def _who_may(path: str) -> str:
-    """The owner and group that may use the socket's directory, where that can be seen."""
+    """The owner and group of what is in the way, the socket's directory or the socket, where that can be seen."""
     import grp
     import pwd
 
+    directory = os.path.dirname(path)
     try:
-        found = os.stat(os.path.dirname(path))
+        is_open = os.access(directory, os.W_OK | os.X_OK) and os.path.exists(path)
+        found = os.stat(path if is_open else directory)
         owner = pwd.getpwuid(found.st_uid).pw_name
         group = grp.getgrgid(found.st_gid).gr_name
     except (OSError, KeyError):
