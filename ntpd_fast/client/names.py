@@ -12,15 +12,16 @@ looked up is told once; whatever the name system says is bounded.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 from ntpd_fast._record import dataclass, field
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import IPAddress
 from ntpd_fast.client.resolver import Resolution, Resolver
 from ntpd_fast.client.sources import AddSourceError, Sources
-from ntpd_fast.config.diff import compare_sources
+from ntpd_fast.config.diff import SourceChanges, compare_sources
 from ntpd_fast.config.model import MAXSOURCES_MAX, SourceConfig, SourceKind
 from ntpd_fast.config.resolve import parse_address
 from ntpd_fast.config.sources import SourceFiles, read_sourcedirs
@@ -40,6 +41,12 @@ MAX_LOOKUPS = 4
 MAX_NAME_LENGTH = 255
 MAX_TOLD = 10
 """Lines in a row about names or sources that failed; the rest is told as a number."""
+
+CHANGES_A_TURN = 100
+"""Sources added in one go while the daemon runs: some 20 ms; a clock to keep right waits no longer for that."""
+
+TURN_PAUSE_S = 0.005
+"""Long enough for everything else that is due."""
 
 SLOTS_PER_WANTED = 2
 """Addresses of a pool tried at first for each source that it is to give."""
@@ -179,19 +186,26 @@ class Names:
     def start(self, configured: Sequence[SourceConfig]) -> None:
         """Add the sources of the main configuration and of the directories, and begin to look names up."""
         self._main.update(configured, say=self._say_nothing, complain=self._complain_briefly)
+        self._main.finish()
         self._started = True
         self._reload(say=self._say)
+        self._from_dirs.finish()
         self._pump()
 
     def close(self) -> None:
         """Stop looking names up; the sources stay."""
         self._closed = True
+        self._main.close()
+        self._from_dirs.close()
         self._queue.clear()
         for entry in self._entries:
             _cancel_retry(entry)
 
     def configure(self, configured: Sequence[SourceConfig]) -> None:
-        """The main configuration has changed: keep equal sources, remove the others, then add the new ones."""
+        """The main configuration has changed: keep equal sources, remove the others, then add the new ones.
+
+        So many at a time; of a few all are there when this returns. So with `reload`.
+        """
         self._main.update(configured, say=self._say, complain=self._complain_briefly)
 
     def set_refresh(self, refresh_s: float) -> None:
@@ -483,6 +497,9 @@ class _Origin:
         self._configured: tuple[SourceConfig, ...] = ()
         self._entries: dict[SourceConfig, list[_Entry | None]] = {}
         """Of equal lines, those that could not be added are None."""
+        self._changes: Iterator[None] = iter(())
+        """What is left to do of an update, a new source a step."""
+        self._timer: TimerHandle | None = None
 
     def update(
         self,
@@ -491,13 +508,45 @@ class _Origin:
         say: Callable[[str], None],
         complain: Callable[[SourceConfig, AddSourceError], str],
     ) -> None:
-        """Remove what has vanished, then add what is new; what could not be added before is tried again."""
-        names = self._names
+        """Remove what has vanished, then add what is new; what could not be added before is tried again.
+
+        Begins with a turn of it; the other turns follow by themselves. One that goes on is brought to its end first.
+        """
+        self.finish()
         changes = compare_sources(self._configured, tuple(configured))
         self._configured = tuple(configured)
+        self._changes = self._follow(changes, say, complain)
+        self._go_on()
+
+    def finish(self) -> None:
+        """Do at once what is left of an update."""
+        self.close()
+        for _ in self._changes:
+            pass
+
+    def close(self) -> None:
+        """Leave it there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_on(self) -> None:
+        self._timer = None
+        if sum(1 for _ in islice(self._changes, CHANGES_A_TURN)) == CHANGES_A_TURN:
+            self._timer = self._names._scheduler.call_later(TURN_PAUSE_S, self._go_on)
+        self._names._pump()
+
+    def _follow(
+        self,
+        changes: SourceChanges,
+        say: Callable[[str], None],
+        complain: Callable[[SourceConfig, AddSourceError], str],
+    ) -> Iterator[None]:
+        names = self._names
         vanished = [entry for config in changes.removed if (entry := self._pop(config)) is not None]
         for entry in vanished:
             say(f"Removed {names._what(entry)}")
+        # all together: each removal looks at all sources and selects anew
         names._remove_entries(vanished)
         failures = _Told(names._log, Severity.ERROR, lambda count: f"Could not add {count} more sources")
         for config in dict.fromkeys(changes.kept):
@@ -510,6 +559,7 @@ class _Origin:
             except AddSourceError as error:
                 failures.tell(complain(config, error))
             self._entries.setdefault(config, []).append(entry)
+            yield
         failures.finish()
 
     def _pop(self, config: SourceConfig) -> _Entry | None:

@@ -7,7 +7,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from ntpd_fast.client.names import MAX_LOOKUPS, MAX_TOLD, InvalidAddressError, InvalidNameError, Names
+from ntpd_fast.client.names import (
+    CHANGES_A_TURN,
+    MAX_LOOKUPS,
+    MAX_TOLD,
+    InvalidAddressError,
+    InvalidNameError,
+    Names,
+)
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.sources import MAX_SOURCES, AlreadyInUseError, Sources, TooManySourcesError, key_authenticators
 from ntpd_fast.client.transport import Receiver
@@ -595,8 +602,8 @@ def test_ten_thousand_names_that_never_resolve() -> None:
     assert told[-1] == f"No address for {10_000 - MAX_TOLD} more names yet"
     daemon.put_files()
     daemon.names.reload()
-    assert daemon.shown == []
     daemon.world.run(60.0)
+    assert daemon.shown == []
     asked = len(daemon.resolver.asked)
     daemon.world.run(DAY_S)
     assert len(daemon.resolver.asked) == asked
@@ -612,7 +619,49 @@ def test_ten_thousand_sources_of_a_directory() -> None:
     assert len(daemon.lines()) == 10_000
     daemon.put_files("server 10.0.0.1")
     daemon.names.reload()
+    daemon.world.run(1.0)
     assert daemon.shown == ["10.0.0.1"]
+
+
+def some(first: int, count: int) -> list[str]:
+    return [f"10.1.{i // 250}.{i % 250}" for i in range(first, first + count)]
+
+
+def test_many_changes_are_made_in_turns() -> None:
+    daemon = Daemon().start()
+    kept, gone, new = some(0, 10), some(10, 2 * CHANGES_A_TURN), some(1000, CHANGES_A_TURN + 1)
+    daemon.put_files(*(f"server {address}" for address in kept + gone))
+    daemon.names.reload()
+    assert len(daemon.shown) == CHANGES_A_TURN
+    # a new reload finds the one before it done
+    daemon.put_files(*(f"server {address}" for address in kept + new))
+    sources = [daemon.source(address) for address in kept]
+    daemon.names.reload()
+    assert daemon.shown == kept + new[:CHANGES_A_TURN]
+    daemon.world.run(1.0)
+    assert daemon.shown == kept + new
+    assert [daemon.source(address) for address in kept] == sources
+    daemon.names.reload()
+    daemon.world.run(1.0)
+    assert len(daemon.lines()) == 10 + 2 * len(gone) + len(new)
+
+
+@pytest.mark.parametrize("count", [CHANGES_A_TURN, 1])
+def test_few_changes_are_made_at_once(count: int) -> None:
+    daemon = Daemon().start()
+    daemon.put_files(*(f"server {address}" for address in some(0, count)))
+    daemon.names.reload()
+    assert daemon.shown == some(0, count)
+    daemon.names.configure(configs(*(f"server {address}" for address in some(500, count))))
+    assert daemon.shown == some(0, count) + some(500, count)
+
+
+def test_nothing_follows_the_end() -> None:
+    daemon = Daemon().start()
+    daemon.names.configure(configs(*(f"server {address}" for address in some(0, 3 * CHANGES_A_TURN))))
+    daemon.names.close()
+    daemon.world.run(10.0)
+    assert len(daemon.shown) == CHANGES_A_TURN
 
 
 def test_table_of_sources_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
