@@ -25,6 +25,9 @@ SESSION_TIMEOUT_S = 2.0
 """From accept to the end, as chrony has it (nts.md §1)."""
 ACCEPT_PAUSE_S = 0.1
 """Pause after descriptors or memory have run out: sessions that end give some back."""
+KEYS_WAIT_S = 2.0
+"""How long clients are kept waiting for the first server keys: told that there are none, they stay away for long."""
+KEYS_CHECK_S = 0.02
 _TIMER_RESOLUTION_S = 0.001
 _RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # accept(2) hands on errors of the connection it would have returned: they mean the next one, not the listener
@@ -102,7 +105,7 @@ class NtsKeServer(Connections):
             self._loop.add_reader(self.fd, self.turn)
         for sock in self._sockets:
             sock.setblocking(False)
-        self._listen()
+        self._listen_with_keys(round(KEYS_WAIT_S / KEYS_CHECK_S))
 
     def refuse_more(self) -> None:
         """Stop accepting; sessions go on. The listening sockets stay open, for whoever else accepts from them."""
@@ -121,6 +124,13 @@ class NtsKeServer(Connections):
         elif self.fd >= 0:
             self._loop.remove_reader(self.fd)
         self.close()
+
+    def _listen_with_keys(self, checks: int) -> None:
+        """Control makes the keys, perhaps later than this process starts; who comes before waits in the backlog."""
+        if self.service.ring.sequence or not checks:
+            self._listen()
+        else:
+            self._resume = self._loop.call_later(KEYS_CHECK_S, self._listen_with_keys, checks - 1)
 
     def _listen(self) -> None:
         self._resume = None

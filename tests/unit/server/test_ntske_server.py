@@ -20,7 +20,7 @@ from ntpd_fast._kepoll import prefix_of
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._region import ControlRegion, Mapping
 from ntpd_fast.config.loader import parse_lines
-from ntpd_fast.nts.records import MessageReader, encode, read_response, request_records
+from ntpd_fast.nts.records import MessageReader, encode, error_records, read_response, request_records
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.keyring import CURRENT, random_keys
 from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
@@ -76,10 +76,14 @@ def log():
     return Lines()
 
 
-def filled_ring():
-    ring = KeyRing()
+def publish(ring):
     keys = random_keys()
     ring.publish([(k.identifier, k.algorithm, k.key) for k in keys], keys[CURRENT].identifier)
+
+
+def filled_ring():
+    ring = KeyRing()
+    publish(ring)
     return ring
 
 
@@ -89,9 +93,9 @@ def start(loop_and_selector, pair, log):
     loop, selector = loop_and_selector
     with contextlib.ExitStack() as stack:
 
-        def starter(**options):
+        def starter(ring=None, **options):
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
-            service = KeService(server_credentials(pair), filled_ring(), (SIV,))
+            service = KeService(server_credentials(pair), ring or filled_ring(), (SIV,))
             server = NtsKeServer(
                 loop, [listener], service, log, **{"connections_max": 10, "selector": selector} | options
             )
@@ -282,6 +286,25 @@ def test_clients_are_served_and_counted(loop, start, authority):
     counters = server.counters.read()
     assert (counters["accepted"], counters["served"], counters["sessions"]) == (8, 8, 0)
     assert server.sessions == 0
+
+
+def test_clients_wait_for_the_first_server_keys(loop, start, authority):
+    server, port = start(ring=KeyRing())
+
+    async def scenario():
+        waiting = [asyncio.ensure_future(exchange(authority, port)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        publish(server.service.ring)
+        assert [len(granted(answer).cookies) for answer in await asyncio.gather(*waiting)] == [8, 8, 8]
+
+    loop.run_until_complete(scenario())
+    assert server.counters.read()["refused"] == 0
+
+
+def test_without_server_keys_clients_are_told_in_the_end(loop, start, authority):
+    server, port = start(ring=KeyRing())
+    assert loop.run_until_complete(exchange(authority, port)) == encode(error_records(2))
+    assert server.counters.read()["refused"] == 1
 
 
 def test_a_connection_that_its_client_resets_gives_its_place_back(loop, start, authority):
