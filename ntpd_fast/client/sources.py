@@ -6,7 +6,6 @@ monitoring protocol. Names are someone else's business: sources come with an add
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -28,16 +27,15 @@ from ntpd_fast.client.ntpreport import NtpReport
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import IPAddress, refid_of
 from ntpd_fast.client.samplefilter import Sample
-from ntpd_fast.client.selection import ReferenceSink, SelectionOptions, Selector, SelectReport
+from ntpd_fast.client.selection import ReferenceSink, SelectionOptions, Selector
 from ntpd_fast.client.selectionevents import SelectionEvent
-from ntpd_fast.client.source import SelectableSource, SelectOption, SourceKind, SourceState, refid_text
+from ntpd_fast.client.source import SelectableSource, SelectOption, SourceKind, refid_text
+from ntpd_fast.client.sourcerows import ActivityReport, SelectRow, SourceMode, SourceRow, StatsRow
 from ntpd_fast.client.sourcestats import (
     MIN_SAMPLES_FOR_FIT,
     Accumulated,
-    SourceReport,
     SourceStats,
     StatsOptions,
-    StatsReport,
 )
 from ntpd_fast.client.stamps import Now, Stamp
 from ntpd_fast.client.transport import Transport
@@ -85,62 +83,6 @@ class TooManySourcesError(AddSourceError):
 
     def __init__(self) -> None:
         super().__init__("Too many sources")
-
-
-class SourceMode(enum.IntEnum):
-    """Kind of a source in reports."""
-
-    CLIENT = 0
-    PEER = 1
-    REFCLOCK = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """A `sources` line."""
-
-    mode: SourceMode
-    address: IPAddress | None
-    number: int
-    """Placeholder of an NTP source without address."""
-    refid: int
-    poll: int
-    stratum: int
-    state: SourceState
-    reach: int
-    sample: SourceReport | None
-    """The newest sample."""
-
-
-@dataclass(frozen=True, slots=True)
-class StatsRow:
-    """A `sourcestats` line."""
-
-    mode: SourceMode
-    address: IPAddress | None
-    refid: int
-    stats: StatsReport
-
-
-@dataclass(frozen=True, slots=True)
-class SelectRow:
-    """A `selectdata` line."""
-
-    mode: SourceMode
-    address: IPAddress | None
-    refid: int
-    report: SelectReport
-
-
-@dataclass(frozen=True, slots=True)
-class ActivityReport:
-    """How many NTP sources are in which state."""
-
-    online: int
-    offline: int
-    burst_online: int
-    burst_offline: int
-    unresolved: int
 
 
 @dataclass(slots=True)

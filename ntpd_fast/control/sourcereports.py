@@ -11,7 +11,8 @@ from ntpd_fast.client.names import InvalidAddressError, InvalidNameError
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import IPAddress, ntp64_to_ns
 from ntpd_fast.client.source import SelectOption
-from ntpd_fast.client.sources import AlreadyInUseError, SourceMode, Sources, TooManySourcesError
+from ntpd_fast.client.sourcerows import SourceMode
+from ntpd_fast.client.sources import AlreadyInUseError, Sources, TooManySourcesError
 from ntpd_fast.client.stamps import StampSource
 from ntpd_fast.config.model import SourceConfig
 from ntpd_fast.monitor.backend import CommandFailed, SourceMatch

@@ -16,9 +16,9 @@ from ntpd_fast.client.packet import KOD_RATE, IPAddress
 from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.selection import CombinedTracking
 from ntpd_fast.client.source import SelectableSource, SelectOption, SourceKind, SourceState
+from ntpd_fast.client.sourcerows import SourceMode
 from ntpd_fast.client.sources import (
     AlreadyInUseError,
-    SourceMode,
     Sources,
     SourcesHooks,
     TooManySourcesError,
