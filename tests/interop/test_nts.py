@@ -10,6 +10,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,21 +77,28 @@ class NtsChronyd:
     ke_port: int
 
 
-@pytest.fixture
-def nts_chronyd(tmp_path: Path, pair: Pair) -> Iterator[NtsChronyd]:
-    certificate, key = pair.write(tmp_path)
+@contextmanager
+def nts_server(directory: Path, pair: Pair) -> Iterator[NtsChronyd]:
+    """A chronyd that keeps its keys in the directory."""
+    certificate, key = pair.write(directory)
     ke_port = free_tcp_port()
     with running(
-        tmp_path,
+        directory,
         "local stratum 3",
         "allow",
         f"ntsserverkey {key}",
         f"ntsservercert {certificate}",
         f"ntsport {ke_port}",
-        f"ntsdumpdir {tmp_path}",
+        f"ntsdumpdir {directory}",
     ) as chronyd:
         wait_for(lambda: accepts(ke_port))
         yield NtsChronyd(chronyd, ke_port)
+
+
+@pytest.fixture
+def nts_chronyd(tmp_path: Path, pair: Pair) -> Iterator[NtsChronyd]:
+    with nts_server(tmp_path, pair) as server:
+        yield server
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -505,18 +513,8 @@ def test_the_one_line_check_of_a_server(authority: Authority, pair: Pair, tmp_pa
 
 def test_taking_over_from_chronyd(authority: Authority, pair: Pair, tmp_path: Path) -> None:
     """chronyd's clients keep their cookies when we replace it: same keys on disk, same ports, no new key exchange."""
-    certificate, key = pair.write(tmp_path)
-    ke_port = free_tcp_port()
-    with running(
-        tmp_path,
-        "local stratum 3",
-        "allow",
-        f"ntsserverkey {key}",
-        f"ntsservercert {certificate}",
-        f"ntsport {ke_port}",
-        f"ntsdumpdir {tmp_path}",
-    ) as chronyd:
-        wait_for(lambda: accepts(ke_port))
+    with nts_server(tmp_path, pair) as server:
+        chronyd, ke_port = server.chronyd, server.ke_port
         keys = exchange(authority, ke_port)
         port = chronyd.port
 
