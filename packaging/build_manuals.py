@@ -20,7 +20,7 @@ from loadtest.cli import parser as loadtest_parser
 from ntpd_fast import __version__
 from ntpd_fast.cli.ntpc.help import HELP, OWN_HELP, usage
 from ntpd_fast.cli.ntpc.reports.sources import AUTHDATA, SELECTDATA, SOURCES, SOURCESTATS
-from ntpd_fast.cli.options import ROWS
+from ntpd_fast.cli.options import ROWS, STRICT
 from ntpd_fast.config.directives import GROUPS, Directive, Reload, options_of
 from ntpd_fast.config.kinds import Flag, Obsolete
 from ntpd_fast.config.model import (
@@ -291,6 +291,10 @@ def daemon_options() -> Iterator[str]:
         yield f".It Fl {letter}{long}" + (f" Ar {argument}" if argument else "")
         yield prose(description) + "."
         yield from texts.of(f"-{letter}", required=False).splitlines()
+    name, description = STRICT
+    yield f".It Fl Fl {name[2:]}"
+    yield prose(description) + "."
+    yield from texts.of(name).splitlines()
     yield ".El"
     complain(texts)
 

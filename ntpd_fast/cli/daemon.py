@@ -90,9 +90,9 @@ def _print_config(identity: Identity, options: Options) -> int:
     out = sys.stdout.buffer
     try:
         if options.directives:
-            config = print_lines(options.directives, out)
+            config = print_lines(options.directives, out, strict=options.strict)
         else:
-            config = print_file(identity.config_file, out)
+            config = print_file(identity.config_file, out, strict=options.strict)
     except ConfigError as error:
         out.flush()
         log.critical("%s", error)

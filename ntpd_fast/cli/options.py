@@ -48,6 +48,8 @@ class Options:
     log_file: str | None = None
     log_level: int = 0
     print_config: bool = False
+    strict: bool = False
+    """With `-p`: what chrony would refuse is a mistake, our own directives included."""
     mode: Mode = Mode.NORMAL
     reload_dumps: bool = False
     restarted: bool = False
@@ -106,7 +108,9 @@ ROWS: Final[tuple[tuple[str, str, str, dict[str, Any]], ...]] = (
 _FIELDS: Final = {f"-{letter}": fields for letter, _, _, fields in ROWS} | {
     "--help": {"help": True},
     "--version": {"version": True},
+    "--strict": {"strict": True},
 }
+STRICT: Final = ("--strict", "With -p: accept only what chrony does")
 _SHORT: Final = "".join(letter + (":" if argument else "") for letter, argument, _, _ in ROWS)
 
 
@@ -117,7 +121,7 @@ def parse(arguments: Sequence[str]) -> Options:
         if argument in ("--help", "--version"):
             return replace(Options(), **_FIELDS[argument])
     try:
-        given, directives = getopt.gnu_getopt(list(arguments), _SHORT)
+        given, directives = getopt.gnu_getopt(list(arguments), _SHORT, ["strict"])
     except getopt.GetoptError as error:
         raise UsageError(str(error)) from error
     options = Options(directives=tuple(directives))
@@ -125,6 +129,8 @@ def parse(arguments: Sequence[str]) -> Options:
         options = replace(options, **{field: _value(kind, argument) for field, kind in _FIELDS[name].items()})
     if sum(name == "-d" for name, _ in given) > 1:
         options = replace(options, debug=True)
+    if options.strict and not options.print_config:
+        raise UsageError("option --strict goes with -p")
     if options.mode is Mode.PRINT_ONCE:
         options = replace(options, control_clock=False)
     return options
@@ -149,4 +155,6 @@ def usage(program: str) -> str:
         if letter in "vh":
             option += {"v": ", --version", "h": ", --help"}[letter]
         lines.append(f"  {option:<14} {text}")
+    name, text = STRICT
+    lines.append(f"  {name:<14} {text}")
     return "\n".join(lines) + "\n"

@@ -442,6 +442,14 @@ def test_configuration_is_printed_not_run(make_daemon):
     done = daemon.run()
     assert done.returncode == 0
     assert done.stdout.splitlines()[-2:] == ["allow 10.0.0.0/8", "local"]
+    daemon.arguments.append("--strict")
+    assert daemon.run().returncode == 0
+    daemon.config.write_text("local\nworkers 2\n")
+    done = daemon.run()
+    assert (done.returncode, done.stdout) == (1, "local\nworkers 2\n")
+    assert done.texts == [f"Fatal error : Invalid directive workers at line 2 in file {daemon.config}"]
+    daemon.arguments.remove("--strict")
+    assert daemon.run().returncode == 0
     daemon.config.write_text("local\nnonsense 1\n")
     done = daemon.run()
     assert done.returncode == 1

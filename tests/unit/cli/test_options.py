@@ -34,13 +34,14 @@ from ntpd_fast.cli.options import ROWS, BadArgument, Mode, Options, UsageError, 
         ("-h", Options(help=True)),
         ("-Z --version", Options(version=True)),
         ("--help -t", Options(help=True)),
+        ("--strict -p", Options(print_config=True, strict=True)),
     ],
 )
 def test_options(words, expected):
     assert parse(words.split()) == expected
 
 
-@pytest.mark.parametrize("words", ["-Z", "-f", "-nt", "--nonsense", "-x -Z"])
+@pytest.mark.parametrize("words", ["-Z", "-f", "-nt", "--nonsense", "-x -Z", "--strict", "-x --strict"])
 def test_mistakes(words):
     with pytest.raises(UsageError):
         parse(words.split())
@@ -57,6 +58,7 @@ def test_usage_shows_every_option_once():
     assert text.startswith("Usage: chronyd [OPTION]... [DIRECTIVE]...\n")
     for letter, argument, _, _ in ROWS:
         assert text.count(f"\n  -{letter}{' ' + argument if argument else ''}") == 1
+    assert text.count("\n  --strict ") == 1
 
 
 @pytest.mark.parametrize(("options", "single"), [("", False), ("-n", False), ("-d", True), ("-q", True), ("-Q", True)])
