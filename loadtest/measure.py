@@ -18,7 +18,7 @@ from loadtest.servers import Running
 
 LOSS_LIMIT = 0.001
 PROBE_S = 0.3
-PROBE_TRIES = 2
+PROBE_TRIES = 3
 PROBE_DISTURBED = 8
 QUIET = 0.05  # share of a run that server and generator together may wait for their cores; waking up is some of it
 QUIET_TRIES = 3
@@ -113,7 +113,7 @@ def peak(probe: Callable[[float], Cost]) -> float:
     """The highest offered rate (requests/s) of which less than LOSS_LIMIT is lost. probe: a run at a rate.
 
     A rate fails when PROBE_TRIES runs lost too much; disturbed ones do not count, up to PROBE_DISTURBED of them.
-    GeneratorLimitError when the generator is the slower one.
+    GeneratorLimitError when the generator is the slower one; MeasurementError when even the lowest rate is too much.
     """
 
     short_at = HIGHEST_RATE * 2
@@ -137,6 +137,8 @@ def peak(probe: Callable[[float], Cost]) -> float:
         return False
 
     highest = highest_passing(passes)
+    if not highest:
+        raise MeasurementError(f"more than {LOSS_LIMIT:.1%} was lost even at {LOWEST_RATE:.0f} requests/s")
     # Where the generator falls short far above, the server was still found out below.
     if short_at <= highest * (1 + 2 * RESOLUTION):
         raise GeneratorLimitError(f"the generator cannot offer {short_at:.0f} requests/s")

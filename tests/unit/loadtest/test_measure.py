@@ -79,7 +79,13 @@ def test_disturbed_probes_cost_tries_not_rate() -> None:
 
 
 def test_a_machine_that_is_never_quiet_ends_the_search() -> None:
-    assert probed(150_000, disturbed=100)[0] == 0
+    with pytest.raises(measure.MeasurementError, match="20000 requests/s"):
+        probed(150_000, disturbed=100)
+
+
+def test_a_server_without_any_peak_is_a_failed_measurement() -> None:
+    with pytest.raises(measure.MeasurementError, match="20000 requests/s"):
+        probed(10_000)
 
 
 def test_a_generator_that_is_the_slower_one_is_told_from_a_slow_server() -> None:
