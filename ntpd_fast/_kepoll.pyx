@@ -111,6 +111,7 @@ cdef class Connections:
 
     cdef readonly int fd        # of the epoll set: readable when there is something to do; −1: closed
     cdef bint _own              # it is ours, not the event loop's
+    cdef bint _expiring         # somebody calls `expire`
     cdef bint _stirred          # the event loop has been given something to do
     cdef SessionTable _table
     cdef Admission _admission
@@ -161,7 +162,7 @@ cdef class Connections:
         raise NotImplementedError
 
     def first(self):
-        """There was no session, and now there is one."""
+        """There is a session: `expire` has to be called, again and again until there is none."""
         raise NotImplementedError
 
     def ended(self, reason):
@@ -189,6 +190,7 @@ cdef class Connections:
         if self.fd >= 0 and self._own:
             c_close(self.fd)
         self.fd = -1
+        self._expiring = False
 
     def listen(self, int listener) -> None:
         """Accept from a listening socket that never blocks.
@@ -218,6 +220,7 @@ cdef class Connections:
             if connection.session is None or connection.session.ended == KE_OPEN:
                 self._cells[self._timed_out] += 1
             self.drop(connection)
+        self._expiring = False
         return None
 
     def turn(self) -> None:
@@ -358,8 +361,8 @@ cdef class Connections:
         enter(self._by_fd, fd, connection)
         enter(self._by_place, connection.place, connection)
         self._cells[self._sessions] = self._table._count
-        if self._table._count == 1:
-            self._stirred = True
+        if not self._expiring:
+            self._expiring = self._stirred = True
             self.first()
         self.receive(connection)
         if connection.fd >= 0:

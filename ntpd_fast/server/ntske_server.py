@@ -162,8 +162,7 @@ class NtsKeServer(Connections):
         return number in _TRANSIENT
 
     def first(self) -> None:
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._timeout_s, self._expire)
+        self._sweep = self._loop.call_later(self._timeout_s, self._expire)
 
     def _expire(self) -> None:
         left = self.expire(self._timeout_s)

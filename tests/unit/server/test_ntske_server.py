@@ -348,6 +348,22 @@ def test_a_session_ends_in_time_whatever_its_client_does(loop, start, authority)
     assert server.sessions == 0
 
 
+def test_deadlines_hold_again_after_all_sessions_have_ended(loop, start, authority):
+    server, port = start(timeout_s=0.3)
+
+    async def scenario():
+        for _ in range(3):
+            assert granted(await exchange(authority, port))
+            silent = await half_open(port)
+            assert await is_closed(silent, 10)
+            silent.close()
+            await until(lambda: server.sessions == 0)
+
+    loop.run_until_complete(scenario())
+    counters = server.counters.read()
+    assert (counters["served"], counters["timed_out"]) == (3, 3)
+
+
 def test_a_client_that_stays_after_its_answer_is_closed_in_time(loop, start, authority):
     server, port = start(timeout_s=0.3)
 
