@@ -92,10 +92,11 @@ bench-quick: build
 	$(PY) -m tests.bench --quick
 
 # A daemon with everything switched on, under load for SOAK_S seconds: nothing may grow or get lost.
+# SOAK_OPTIONS=--realtime lets other work on the machine go on meanwhile (needs root).
 SOAK_S ?= 3600
 SOAK_RATE ?= 40000
 soak: build
-	$(PY) -m tests.soak --duration $(SOAK_S) --rate $(SOAK_RATE)
+	$(PY) -m tests.soak --duration $(SOAK_S) --rate $(SOAK_RATE) $(SOAK_OPTIONS)
 
 # Processes killed, disks full or read-only, descriptors and memory gone; clocks that jump, in the simulator.
 faults: build

@@ -60,9 +60,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--duration", metavar="S", type=bounded(5.0, DURATION_MAX_S), default=3600.0)
     parser.add_argument("--rate", metavar="PER_S", type=bounded(100.0, RATE_MAX), default=40_000.0)
+    parser.add_argument(
+        "--realtime", action="store_true", help="take precedence over whatever else the machine does (needs root)"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/soak.json"))
     options = parser.parse_args()
-    outcome = soak(options.duration, options.rate, progress=Progress())
+    outcome = soak(options.duration, options.rate, progress=Progress(), realtime=options.realtime)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.json, outcome.as_json())
     print_outcome(outcome)

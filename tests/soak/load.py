@@ -16,6 +16,7 @@ from pathlib import Path
 from loadtest.client import Client, Load, Result, client
 from loadtest.nts import Session, exchange_keys, sealed_bank
 from loadtest.targets import Target
+from tests.soak.priority import take_clients
 
 # What a whole soak may send, whatever is asked for: a test, not a siege.
 RATE_MAX = 100_000.0
@@ -49,7 +50,9 @@ KINDS = (
 class Clients(threading.Thread):
     """One kind of client against `target`. `counters` sum up everything; `failure` is what ended it early."""
 
-    def __init__(self, kind: Kind, target: Target, key_exchange: Target, rate: float, seed: int) -> None:
+    def __init__(
+        self, kind: Kind, target: Target, key_exchange: Target, rate: float, seed: int, *, realtime: bool = False
+    ) -> None:
         super().__init__(name=kind.name, daemon=True)
         self.kind = kind
         self.counters: Counter[str] = Counter()
@@ -61,6 +64,7 @@ class Clients(threading.Thread):
         self._key_exchange = key_exchange
         self._rate = rate
         self._random = random.Random(seed)
+        self._realtime = realtime
         self._ends = threading.Event()
 
     def end(self) -> None:
@@ -70,6 +74,8 @@ class Clients(threading.Thread):
 
     def run(self) -> None:
         try:
+            if self._realtime:
+                take_clients()
             while not self._ends.is_set():
                 self._live()
         except BaseException as error:

@@ -18,6 +18,7 @@ from tests.daemon import Daemon, running
 from tests.processes import is_running
 from tests.soak.disturb import Disturber, Place
 from tests.soak.load import KINDS, RATE_MAX, Clients
+from tests.soak.priority import raise_workers, take_realtime
 from tests.soak.samples import Sample, Trend, read, trends
 
 WORKERS = 2
@@ -75,10 +76,17 @@ def directives(place: Place, nts_port: int, rotate_s: int) -> list[str]:
     ]  # fmt: skip
 
 
-def soak(duration_s: float, rate: float, *, progress: Progress | None = None) -> Outcome:
-    """Run for `duration_s` with `rate` requests/s. ValueError for a rate that is out of bounds."""
+def soak(
+    duration_s: float, rate: float, *, progress: Progress | None = None, realtime: bool = False
+) -> Outcome:
+    """Run for `duration_s` with `rate` requests/s. ValueError for a rate that is out of bounds.
+
+    `realtime`: everything takes precedence over whatever else the machine does; OSError where it may not.
+    """
     if not 0.0 < rate <= RATE_MAX:
         raise ValueError(f"rate {rate:g} is not within {RATE_MAX:g} requests/s")
+    if realtime:
+        take_realtime()
     nts_port = free_tcp_port()
     with ExitStack() as stack:
         upstream = stack.enter_context(running(["workers 0"]))
@@ -86,7 +94,7 @@ def soak(duration_s: float, rate: float, *, progress: Progress | None = None) ->
         # long enough for a set of NTS clients to live on its cookies
         rotate_s = round(max(5.0, min(60.0, duration_s / 10)))
         daemon = stack.enter_context(running(directives(place, nts_port, rotate_s)))
-        return _watch(daemon, place, nts_port, duration_s, rate, progress)
+        return _watch(daemon, place, nts_port, duration_s, rate, progress, realtime=realtime)
 
 
 @contextmanager
@@ -102,10 +110,24 @@ def prepared(upstream_port: int) -> Iterator[Place]:
 
 
 def _watch(
-    daemon: Daemon, place: Place, nts_port: int, duration_s: float, rate: float, progress: Progress | None
+    daemon: Daemon,
+    place: Place,
+    nts_port: int,
+    duration_s: float,
+    rate: float,
+    progress: Progress | None,
+    *,
+    realtime: bool,
 ) -> Outcome:
     clients = [
-        Clients(kind, Target(_LOOPBACK, daemon.port), Target(_LOOPBACK, nts_port), rate * kind.share, seed)
+        Clients(
+            kind,
+            Target(_LOOPBACK, daemon.port),
+            Target(_LOOPBACK, nts_port),
+            rate * kind.share,
+            seed,
+            realtime=realtime,
+        )
         for seed, kind in enumerate(KINDS, 1)
     ]
     disturber = Disturber(place, daemon, duration_s)
@@ -117,6 +139,8 @@ def _watch(
         for one in clients:
             one.start()
         while (now_s := time.monotonic() - started) < duration_s and all(one.failure is None for one in clients):
+            if realtime:
+                raise_workers(daemon.process.pid)
             disturber.turn(now_s)
             if now_s >= next_sample_s:
                 next_sample_s = now_s + sample_s

@@ -1,6 +1,8 @@
 """A short soak, and the judgement of the long one: what grows is found, what only moves is not."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -25,6 +27,23 @@ def test_a_short_soak_loses_nothing_and_grows_nothing():
     assert {trend.role for trend in outcome.trends} >= {"supervisor", "control", "worker 0", "worker 1", "nts-ke 0"}
     assert all(counters["answered"] for counters in outcome.kinds.values())
     assert all(outcome.disturbances.values())
+
+
+def test_with_realtime_priority_workers_come_first():
+    code = (
+        "import os, sys; from tests.daemon import running; from tests.processes import children_of, status_of;"
+        "from tests.soak.priority import raise_workers, take_realtime; take_realtime()\n"
+        "with running(['workers 2']) as daemon:\n"
+        "    pid = daemon.process.pid; raise_workers(pid)\n"
+        "    for one in (pid, *children_of(pid)):\n"
+        "        print(os.sched_getscheduler(one), os.sched_getparam(one).sched_priority)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    if "PermissionError" in ran.stderr:
+        pytest.skip("nobody may have real-time priority here")
+    rows = sorted(ran.stdout.split("\n")[:-1])
+    fifo = os.SCHED_FIFO
+    assert rows == sorted([f"{fifo} 1"] * 2 + [f"{fifo} 3"] * 2), ran.stderr
 
 
 def test_a_leak_is_found():

@@ -1,0 +1,32 @@
+"""Real-time priority for a soak and its daemons, so that other work on the machine costs them no request.
+
+Children inherit it, and the processes that a reload adds do, too. The order is the one a server wants: who answers
+comes before who asks, and both before who reports.
+"""
+
+import os
+
+from tests.processes import children_of, status_of
+
+WORKER, CLIENTS, OTHERS = 3, 2, 1
+"""Priorities of SCHED_FIFO; kernel threads for interrupts have 50."""
+
+
+def take_realtime() -> None:
+    """For this process, and whatever it starts. OSError where it may not."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(OTHERS))
+
+
+def take_clients() -> None:
+    """For the calling thread."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CLIENTS))
+
+
+def raise_workers(supervisor: int) -> None:
+    """Workers before the rest; those that a reload adds as soon as this is called again."""
+    for pid in children_of(supervisor):
+        try:
+            if status_of(pid, "Name")[0].startswith("ntpd-worker"):
+                os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(WORKER))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
