@@ -85,7 +85,8 @@ ctypedef struct client_limit:
 ctypedef struct clientlog:
     clientlog_header *header    # NULL: `noclientlog`
     client_block *blocks
-    uint32_t block_count
+    uint32_t block_count        # in use
+    uint32_t block_max          # that the memory has room for
     uint32_t boundary           # local to this shard; with the generations below and from it: clientlog_set_reset
     uint16_t generation_below
     uint16_t generation_from
@@ -103,6 +104,12 @@ cdef bint clientlog_init(void *memory, uint64_t size, uint32_t blocks, uint32_t 
 # Fill in the view of a shard made by clientlog_init, perhaps by a process that is gone; false when it is not one.
 # Limits are off until set. NULL memory makes the view of `noclientlog`: no index, no limit.
 cdef bint clientlog_attach(clientlog *log, void *memory, uint64_t size) noexcept nogil
+
+# Take over the number of blocks that the shard's writer uses now, which may be fewer than it has room for.
+cdef inline void clientlog_follow(clientlog *log) noexcept nogil:
+    cdef uint32_t blocks = log.header.blocks
+    if 1 <= blocks <= log.block_max:
+        log.block_count = blocks
 
 # Set the limit of one service: interval −19 … 12, burst 1 … 255, leak 1 … 4, kod 0 … 4 (0: off), clamped.
 cdef void clientlog_set_limit(clientlog *log, int service, bint enabled, int interval, int burst, int leak,

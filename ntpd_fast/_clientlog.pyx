@@ -103,6 +103,7 @@ cdef bint clientlog_attach(clientlog *log, void *memory, uint64_t size) noexcept
     log.header = header
     log.blocks = <client_block *> (<uint8_t *> memory + sizeof(clientlog_header))
     log.block_count = header.blocks
+    log.block_max = min((size - sizeof(clientlog_header)) // sizeof(client_block), <uint64_t> CLIENTLOG_BLOCKS_MAX)
     return True
 
 
@@ -526,8 +527,8 @@ cdef class ClientLogReader:
 
     @property
     def capacity(self) -> int:
-        """Number of records, used or not."""
-        return self._log.block_count * CLIENTLOG_WAYS
+        """Number of records that there is room for; the writer may use fewer of them."""
+        return self._log.block_max * CLIENTLOG_WAYS
 
     @property
     def used(self) -> int:
@@ -545,15 +546,16 @@ cdef class ClientLogReader:
         `end`, or the capacity where that is less: there is none.
         """
         cdef client_record record
-        cdef uint32_t capacity = self._log.block_count * CLIENTLOG_WAYS
+        cdef uint32_t last
         cdef bint found = False
-        if end > capacity:
-            end = capacity
+        clientlog_follow(&self._log)
+        end = min(end, self._log.block_max * CLIENTLOG_WAYS)
+        last = min(end, self._log.block_count * CLIENTLOG_WAYS)
         if self._log.header.used == 0:
             return end      # not even looked at: reading would give it memory
         clientlog_set_reset(&self._log, reset_state, self.base)
         with nogil:
-            while index < end and not found:
+            while index < last and not found:
                 if index % CLIENTLOG_WAYS >= self._log.blocks[index // CLIENTLOG_WAYS].used:
                     index += CLIENTLOG_WAYS - index % CLIENTLOG_WAYS      # ways are taken in order
                     continue
@@ -567,6 +569,7 @@ cdef class ClientLogReader:
         cdef ntp_addr addr
         cdef int64_t index
         _addr_of(address, &addr)
+        clientlog_follow(&self._log)
         index = clientlog_find(&self._log, &addr)
         return index if index >= 0 else None
 

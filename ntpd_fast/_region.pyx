@@ -12,11 +12,14 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t, UINT64_MAX
 from libc.string cimport memcpy, memset
 
+from ntpd_fast._clientlog cimport clientlog_header, clientlog_size
+from ntpd_fast._tsmap cimport tsmap_init, tsmap_size
+
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)
     int munmap(void *addr, size_t length)
     int madvise(void *addr, size_t length, int advice)
-    int PROT_READ, PROT_WRITE, MAP_SHARED, MADV_DONTDUMP
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MADV_DONTDUMP, MADV_REMOVE
     void *MAP_FAILED
 
 cdef uint64_t CONTROL_MAGIC = 0x314C52544E46544EULL     # "NTFNTRL1", little-endian
@@ -132,6 +135,13 @@ cdef class Mapping:
         """Leave these pages out of core dumps (secrets)."""
         if self.address != NULL and madvise(self.address, self.size, MADV_DONTDUMP) != 0:
             raise OSError("cannot keep shared memory out of core dumps")
+
+    def clear(self, size_t offset, size_t size):
+        """Zero whole pages, and give them back to the system where it takes them (not from locked memory)."""
+        if not self.writable or offset % PAGE or size % PAGE or offset > self.size or size > self.size - offset:
+            raise ValueError("not whole pages of a region of ours")
+        if madvise(self.address + offset, size, MADV_REMOVE) != 0:
+            memset(self.address + offset, 0, size)
 
     def buffer(self, size_t offset, size_t size):
         """A view of some bytes; it must not outlive the mapping."""
@@ -422,6 +432,28 @@ cdef class WorkerRegion:
     def map_memory(self):
         """The timestamp map as a buffer (writable where the region is), None without one."""
         return self.mapping.buffer(self.region.map_offset, self.region.map_size) if self.region.map_size else None
+
+    def fit_log(self, uint32_t blocks, uint32_t pairs, uint64_t seed):
+        """Keep clients in so many blocks, and so many timestamp pairs, from now on; false when that is so already.
+
+        What was kept is forgotten, its memory given back; counters go on. For whoever writes the region.
+        """
+        cdef clientlog_header kept
+        cdef clientlog_header *header = <clientlog_header *>(self.mapping.address + self.region.log_offset)
+        self._must_write()
+        if self.region.log_offset == 0 or header.blocks == blocks:
+            return False
+        if blocks < 1 or clientlog_size(blocks) > self.region.log_size or tsmap_size(pairs) > self.region.map_size:
+            raise ValueError("no room for so many")
+        memcpy(&kept, header, sizeof(kept))
+        kept.blocks = blocks
+        kept.size = clientlog_size(blocks)
+        kept.used = 0
+        self.mapping.clear(self.region.log_offset, round_to_page(self.region.log_size))
+        self.mapping.clear(self.region.map_offset, round_to_page(self.region.map_size))
+        memcpy(header, &kept, sizeof(kept))
+        tsmap_init(self.mapping.address + self.region.map_offset, self.region.map_size, pairs, seed)
+        return True
 
     @property
     def state(self):

@@ -15,7 +15,7 @@ from ntpd_fast._access cimport access_attach
 from ntpd_fast._auth cimport auth_attach
 from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6
 from ntpd_fast._clientlog cimport (
-    CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_set_limit, clientlog_set_reset,
+    CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_follow, clientlog_set_limit, clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
     BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_ERR, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, TX_COUNTER,
@@ -424,7 +424,7 @@ cdef class WorkerCore:
         if not tsmap_attach(&self.state.serve.map, part(worker, worker.region.map_offset), worker.region.map_size):
             raise ValueError("the worker's timestamp map is damaged")
         tsmap_repair(&self.state.serve.map)
-        self.state.log_base = worker.region.index * self.state.serve.log.block_count * CLIENTLOG_WAYS
+        self.state.log_base = worker.region.index * self.state.serve.log.block_max * CLIENTLOG_WAYS
         refresh_page(self.state)
         self.state.step_count = self.state.serve.page.step_count
         refresh_tables(self.state)
@@ -437,6 +437,12 @@ cdef class WorkerCore:
         """Have this process's short sleeps end when they should (the kernel adds 50 µs otherwise)."""
         if prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0) != 0:
             raise OSError(errno, os.strerror(errno))
+
+    def follow_log(self):
+        """Client log and timestamp map were laid out anew, in another size."""
+        clientlog_follow(&self.state.serve.log)
+        if self.state.serve.map.header != NULL:
+            self.state.serve.map.capacity = self.state.serve.map.header.capacity
 
     def refresh(self):
         """Adopt the current tables now, also without traffic; false when one of them is unusable."""

@@ -95,7 +95,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Sizes of the shared memory; `memory_bytes`: of this machine, where that is known.
 
-    `clientloglimit` is divided among the workers there are at the start; those that a reload adds get as much each.
+    `clientloglimit` is divided among the workers there are; a reload that brings more of them divides it anew.
     """
     processes = nts.processes if nts is not None else 0
     if config.noclientlog:

@@ -93,6 +93,9 @@ def worker_slot(setup: Setup, index: int) -> Slot:
             # Real-time priority is for keeping the clock right; a flood of requests must not own the machine.
             privileges.leave_realtime()
         setup.shared.enter_worker(index)
+        if setup.log_blocks:
+            # fewer than there is room for where a reload has brought more workers than there were
+            setup.shared.fit_log(index, setup.log_blocks)
         setup.shared.close_descriptors()
         association = setup.associations[index][1].fileno()
         sockets = setup.ntp_sockets.for_worker(index)

@@ -177,6 +177,8 @@ class Renewal:
         close_group(group)
 
     def _follow_workers(self, supervisor: Supervisor, wanted: int) -> Waits:
+        # who is to make room does so first
+        self._share_log(supervisor, wanted)
         while self._setup.workers < wanted:
             try:
                 yield from self._add_worker(supervisor, self._setup.workers)
@@ -185,6 +187,19 @@ class Renewal:
                 return
         while self._setup.workers > wanted:
             yield from self._end_worker(supervisor, self._setup.workers - 1)
+
+    def _share_log(self, supervisor: Supervisor, workers: int) -> None:
+        """Divide `clientloglimit` among so many, when there never were as many before.
+
+        With another number of workers most clients meet another one, so that little is lost when all begin anew.
+        """
+        setup = self._setup
+        plan = setup.memory.clientlog
+        if plan is None or (blocks := plan.blocks_for(workers)) >= setup.log_blocks:
+            return
+        setup.log_blocks = blocks
+        for slot in self._workers.values():
+            supervisor.tell(slot, Verb.LOG, str(blocks))
 
     def _add_worker(self, supervisor: Supervisor, index: int) -> Waits:
         """Packets come to its sockets once it is ready. Raises OSError where there are no sockets for it."""

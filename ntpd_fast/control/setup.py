@@ -69,6 +69,8 @@ class Setup:
     """What each process is closed into once it has opened everything."""
     journal: int | None = None
     """The descriptor of what commands have changed (`journal.Journal`), where there is a supervisor to keep it."""
+    log_blocks: int = 0
+    """Blocks in which each worker keeps its clients; 0 with `noclientlog`."""
     families: set[int] = field(default_factory=set)
     """Address families that a command, and not the configuration, has allowed somebody to ask in."""
 
@@ -155,7 +157,7 @@ def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOv
     )
     return Setup(
         config, run, plan, memory, user, shared, ntp_sockets, command_sockets, keys, workers, associations, reader, nts,
-        journal=journal,
+        journal=journal, log_blocks=memory.shared.log_blocks,
     )  # fmt: skip
 
 

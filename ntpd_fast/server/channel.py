@@ -38,6 +38,7 @@ class Verb(enum.Enum):
     REFUSED = ("refused", "supervisor", "TEXT is why the configuration that was read again changes nothing")
     ADD = ("add", "supervisor", "serve on this socket, too, of the address TEXT names; a second one is only emptied")
     DROP = ("drop", "supervisor", "answer what waits on the socket of the address TEXT names, and let it go")
+    LOG = ("log", "supervisor", "TEXT is in how many blocks to keep clients from now on, forgetting those there are")
     GO = ("go", "supervisor", "serve: nobody else does on these sockets")
     STOP = ("stop", "supervisor", "stop at the end of a batch, say `stopped`, exit")
 

@@ -65,6 +65,12 @@ class ClientLogPlan:
     def total_bytes(self) -> int:
         return self.workers * (self.log_bytes + self.map_bytes) + self.side_shards * self.side_bytes
 
+    def blocks_for(self, workers: int) -> int:
+        """Blocks of each shard when there are so many workers now; never more than `blocks`, and at least one."""
+        block = shard_size(1) + map_size(RECORDS_PER_BLOCK) - shard_size(0) - map_size(0)
+        room = self.workers * (self.log_bytes + self.map_bytes) // workers - shard_size(0) - map_size(0)
+        return min(max(room // block, 1), self.blocks)
+
     @property
     def records(self) -> int:
         """NTP clients that all workers together can remember."""

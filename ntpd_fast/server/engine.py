@@ -67,6 +67,7 @@ class Engine:
         ptp: PtpOptions | None = None,
     ) -> None:
         self.region = shared.worker(index)
+        self._shared = shared
         self.core = WorkerCore(shared.control, self.region, round(stale_s * 1e9), shared.nts_ring, channel)
         self._tx_mode = tx_mode
         self._ptp = ptp
@@ -118,6 +119,11 @@ class Engine:
         _run_dry(served)
         self.poller.remove_socket(served)
         return served.socket
+
+    def fit_log(self, blocks: int) -> None:
+        """Keep clients in so many blocks from now on; those that are known are forgotten if that is a change."""
+        if self._shared.fit_log(self.region.index, blocks):
+            self.core.follow_log()
 
     def serve(self, timeout_s: float) -> list[int]:
         """Serve for at most `timeout_s`; descriptors given to `watch` that became readable."""

@@ -279,6 +279,14 @@ class Shared:
         """How often a worker was started, all workers together."""
         return sum(worker.generation for worker in self._workers)
 
+    def fit_log(self, index: int, blocks: int) -> bool:
+        """Have worker `index` keep its clients in so many blocks (at most those of the plan); false when it does.
+
+        For whoever writes its region, or while nobody does. What was kept is forgotten and its memory given back.
+        """
+        pairs = blocks * self.plan.map_pairs // self.plan.log_blocks
+        return self.worker(index).fit_log(blocks, pairs, int.from_bytes(os.urandom(8)))
+
     def publish_reference(self, page: ReferencePage) -> None:
         """Give workers new inputs; only control may."""
         self.control.publish(page)

@@ -28,6 +28,7 @@ class Serving(Protocol):
     def add(self, sock: socket.socket) -> None: ...
     def empty(self, sock: socket.socket) -> None: ...
     def drop(self, name: str) -> socket.socket: ...
+    def fit_log(self, blocks: int) -> None: ...
     def beat(self, monotonic_ns: int) -> None: ...
     def detach(self) -> None: ...
 
@@ -82,19 +83,21 @@ def _told_to_stop(channel: Channel, engine: Serving) -> bool:
         while (message := channel.receive()) is not None:
             if message.verb is Verb.STOP:
                 return True
-            _change_sockets(message, engine)
+            _change(message, engine)
     except ChannelClosed:
         return True
     return False
 
 
-def _change_sockets(message: Message, engine: Serving) -> None:
+def _change(message: Message, engine: Serving) -> None:
     opened = [socket.socket(fileno=descriptor) for descriptor in message.descriptors]
     if message.verb is Verb.ADD and opened:
         engine.add(opened[0])
         for leftover in opened[1:]:
             engine.empty(leftover)
             leftover.close()
+    elif message.verb is Verb.LOG:
+        engine.fit_log(int(message.text))
     elif message.verb is Verb.DROP:
         # one that came before we did is not there any more
         with contextlib.suppress(KeyError):

@@ -11,9 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from ipaddress import ip_address
 
 import pytest
 
+from loadtest.client import Load as ManyClients
+from loadtest.client import client
+from loadtest.targets import target
+from ntpd_fast.server.clientlog import clientlog_plan
 from tests.processes import FILTER, children_of, wait_until
 from tests.system.harness import ROOT, ask, free_port, open_to_others
 from tests.system.load import Load
@@ -191,8 +196,39 @@ def test_workers_are_added_and_end(make_daemon):
     assert not [line for line in daemon.log_texts() if "killed" in line or "exited" in line]
     rows = [row.split() for row in daemon.chronyc("-n", "clients").splitlines()]
     hits = {row[0]: int(row[1]) for row in rows if row and row[0] in clients}
-    assert hits == dict.fromkeys(clients, 5)
+    # more workers than ever before share the client log anew: the last time that was when there were four
+    assert hits == dict.fromkeys(clients, 2)
     assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_client_logs_of_more_workers_stay_within_the_limit(make_daemon, workers):
+    daemon = make_daemon("local", "allow", f"workers {workers}", "clientloglimit 200000").start()
+    most = clientlog_plan(200_000, workers).records
+    load = ManyClients(clients=4 * most, first=ip_address("127.7.0.1"), interleaved=True)
+
+    def listed() -> int:
+        with client(target("127.0.0.1", daemon.port), load) as sender:
+            result = sender.run(30.0, rate=20_000, sleep=True, limit=3 * load.clients, timeout_s=5)
+        assert not result.wrong
+        return daemon.chronyc("-n", "clients").count("\n127.7.")
+
+    assert 0.8 * most < listed() <= most
+    daemon.config.write_text(daemon.config.read_text().replace(f"workers {workers}", "workers 4"))
+    reload(daemon)
+    wait_until(lambda: len(children_of(daemon.pid)) == 5, "four workers")
+    family = children_of(daemon.pid)
+    assert 0.7 * most < listed() <= most
+    # one that is started again has what its predecessor had
+    os.kill(family[-1], signal.SIGKILL)
+    wait_until(lambda: children_of(daemon.pid)[-1] not in family, "its successor")
+    assert 0.7 * most < listed() <= most
+    # and a control that is, too
+    os.kill(children_of(daemon.pid)[0], signal.SIGKILL)
+    wait_until(lambda: "Resumed the state" in daemon.errors(), "a new control")
+    wait_until(lambda: "127.7." in daemon.chronyc("-n", "clients"), "the list")
+    assert 0.7 * most < listed() <= most
+    daemon.stop()
 
 
 def starved(daemon) -> int:

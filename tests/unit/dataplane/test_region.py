@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter
 from ntpd_fast._region import ControlRegion, Mapping
+from ntpd_fast._tsmap import TimestampMap, TimestampMapReader
 from ntpd_fast.server.shared import WORKERS_MAX, ReferencePage, Shared, SharedPlan
 
 PLAN = SharedPlan(2, table_bytes={"access": 8192, "keys": 4096, "peers": 4096, "serving": 4096})
@@ -187,3 +189,46 @@ def test_a_foreign_region_is_refused() -> None:
     with pytest.raises(ValueError, match="not a control region"):
         region.attach()
     os.close(fd)
+
+
+def test_a_client_log_that_gets_less_room_begins_anew_and_gives_memory_back() -> None:
+    plan = SharedPlan(1, log_blocks=1000, map_pairs=16_000)
+    shared = Shared.create(plan)
+    region = shared.worker(0)
+    log, stamps = region.log_memory(), region.map_memory()
+    assert log is not None
+    assert stamps is not None
+    writer, reader = ClientLogWriter(log), ClientLogReader(log)
+    for number in range(40_000):
+        writer.hit(number.to_bytes(4), 0, number << 20)
+    TimestampMap(stamps).save(1 << 32, (1 << 32) + 1, 1, 0, 0)
+    used, evictions = reader.used, reader.evictions
+    assert used == reader.capacity == 16_000
+    blocks_before = os.fstat(shared.worker_fds[0]).st_blocks
+    assert not shared.fit_log(0, 1000)
+    assert shared.fit_log(0, 10)
+    assert os.fstat(shared.worker_fds[0]).st_blocks < blocks_before / 20
+    # whoever reads goes on with the same view
+    assert (reader.used, reader.evictions, reader.capacity) == (0, evictions, 16_000)
+    assert reader.next(0, 0, 0) == 16_000
+    assert reader.find((39_999).to_bytes(4)) is None
+    assert TimestampMapReader(stamps).held()[0] == 0
+    fresh = ClientLogWriter(log)
+    for number in range(1000):
+        fresh.hit(number.to_bytes(4), 0, 1 << 40)
+    assert reader.used == 160
+    found = [index for index in range(0, 200) if reader.next(index, 0, 0, index + 1) == index and index < 160]
+    assert len(found) == 160
+    assert reader.next(160, 0, 0) == 16_000
+    assert reader.find((999).to_bytes(4)) in found
+    assert shared.fit_log(0, 1000)
+    for wrong in 0, 1001:
+        with pytest.raises(ValueError):
+            shared.fit_log(0, wrong)
+    shared.enter_control()
+    with pytest.raises(ValueError):
+        shared.fit_log(0, 10)
+
+
+def test_without_a_client_log_there_is_nothing_to_fit() -> None:
+    assert not Shared.create(SharedPlan(1)).worker(0).fit_log(1, 16, 1)

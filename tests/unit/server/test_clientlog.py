@@ -12,8 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntpd_fast._clientlog import ClientLogReader, ClientLogWriter, ClientRecord, init_shard, shard_size
-from ntpd_fast._tsmap import TimestampMap, init_map
-from ntpd_fast.server.clientlog import EXAMINED_MAX, READ_COST, RECORDS_MAX, ClientReports, ResetState, clientlog_plan
+from ntpd_fast._tsmap import TimestampMap, init_map, map_size
+from ntpd_fast.server.clientlog import (
+    EXAMINED_MAX,
+    READ_COST,
+    RECORDS_MAX,
+    RECORDS_PER_BLOCK,
+    ClientReports,
+    ResetState,
+    clientlog_plan,
+)
 
 SECOND = 1 << 32
 NTP, NTSKE, CMD = range(3)
@@ -28,6 +36,17 @@ def test_the_default_limit_holds_4096_clients(workers: int) -> None:
     assert plan.records >= 4096
     assert plan.workers * plan.pairs >= 4096
     assert plan.total_bytes <= 524288
+
+
+@given(st.integers(10_000, 10_000_000), st.integers(1, 16), st.integers(1, 256))
+def test_workers_that_come_later_share_the_same_limit(limit: int, workers: int, later: int) -> None:
+    plan = clientlog_plan(limit, workers, side_shards=2)
+    blocks = plan.blocks_for(later)
+    shard = shard_size(blocks) + map_size(blocks * RECORDS_PER_BLOCK)
+    assert 1 <= blocks <= plan.blocks
+    assert blocks == 1 or later * shard + plan.side_shards * plan.side_bytes <= plan.total_bytes
+    assert plan.blocks_for(workers) == plan.blocks
+    assert later > workers or blocks == plan.blocks
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -32,6 +32,9 @@ class Recorder:
     def beat(self, monotonic_ns):
         self.tell("beat")
 
+    def fit_log(self, blocks):
+        self.tell(f"log {blocks}")
+
     def detach(self):
         self.tell("detach")
 
@@ -105,6 +108,17 @@ def test_worker_stops_when_told(worker):
     # it lets go of its part of the memory before the successor hears of it
     assert next_message(channel) == Message(Verb.STOPPED)
     assert words()[-1] == "detach"
+    assert end() == 0
+
+
+def test_worker_takes_another_size_of_the_client_log(worker):
+    channel, start, words, end = worker
+    start(False)
+    next_message(channel)
+    channel.send(Verb.LOG, "12")
+    channel.send(Verb.STOP)
+    assert next_message(channel) == Message(Verb.STOPPED)
+    assert [word for word in words() if word != "beat"] == ["start True", "log 12", "detach"]
     assert end() == 0
 
 
