@@ -546,16 +546,14 @@ cdef class ClientLogReader:
         `end`, or the capacity where that is less: there is none.
         """
         cdef client_record record
-        cdef uint32_t last
         cdef bint found = False
         clientlog_follow(&self._log)
         end = min(end, self._log.block_max * CLIENTLOG_WAYS)
-        last = min(end, self._log.block_count * CLIENTLOG_WAYS)
         if self._log.header.used == 0:
             return end      # not even looked at: reading would give it memory
         clientlog_set_reset(&self._log, reset_state, self.base)
         with nogil:
-            while index < last and not found:
+            while index < min(end, self._log.block_count * CLIENTLOG_WAYS) and not found:
                 if index % CLIENTLOG_WAYS >= self._log.blocks[index // CLIENTLOG_WAYS].used:
                     index += CLIENTLOG_WAYS - index % CLIENTLOG_WAYS      # ways are taken in order
                     continue

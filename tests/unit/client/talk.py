@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from ntpd_fast.client.actions import (
@@ -19,6 +19,7 @@ from ntpd_fast.client.actions import (
 )
 from ntpd_fast.client.association import Association
 from ntpd_fast.client.auth import Authenticator, NoAuthentication
+from ntpd_fast.client.logs import format_tests
 from ntpd_fast.client.packet import Header, Mode, Packet, ns_to_ntp64, parse
 from ntpd_fast.client.source import SelectableSource, SourceKind
 from ntpd_fast.client.sourcestats import SourceStats, StatsOptions
@@ -26,6 +27,7 @@ from ntpd_fast.client.stamps import Now, Stamp, StampSource
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.events import ClockChange
 from ntpd_fast.clock.served import UNSYNCHRONISED, Served
+from ntpd_fast.config.keyfile import KeyType, SymmetricKey
 from ntpd_fast.config.model import SourceOptions
 from ntpd_fast.system.era import era_start_s
 
@@ -34,6 +36,9 @@ BASE = 1_700_000_000 * S
 PRECISION_S = 1e-9
 ADDRESS = IPv4Address("192.0.2.1")
 OUR_ADDRESS = IPv4Address("192.0.2.99")
+KEY = SymmetricKey(7, KeyType.SHA256, b"0123456789abcdef")
+OWN = Served(Leap.NORMAL, 3, int(ADDRESS), BASE, 0.5, 0.25)
+ALL_PASSED = "111 111 1111"
 
 
 @dataclass
@@ -252,3 +257,14 @@ class Server:
     def answer(self, talk: Talk, request: bytes) -> None:
         """Answer and deliver."""
         talk.receive(self.response(talk, request))
+
+
+def with_history(options: SourceOptions, *, jitter: float = 1e-6, n: int = 8) -> tuple[Talk, Server]:
+    """An association that knows its server."""
+    rng = random.Random(1)
+    talk = Talk(replace(options, minpoll=4, maxpoll=4))
+    server = Server()
+    for _ in range(n):
+        server.theta = rng.gauss(0.0, jitter)
+        assert format_tests(talk.exchange(server).tests) == ALL_PASSED
+    return talk, server
