@@ -2,10 +2,11 @@
 
 Whatever has become possible is done in one call: accept, read, answer, close. In a process of its own this is the
 waiting of the event loop itself (`wait`, called by `server/ntske_loop.py`), so that nothing of the loop runs for a
-connection; in another's loop the set is one more descriptor to watch, and `turn` its callback. Few system calls a key exchange are
-the point: TLS apart, they and the wake-ups between them are what it costs. So
+connection; in another's loop the set is one more descriptor to watch, and `turn` its callback.
 
-- a connection is read as soon as it is accepted: more often than not the client's hello is there already;
+Few system calls a key exchange are the point: TLS apart, they and the wake-ups between them are what it costs. So
+
+- a connection is read as soon as it is accepted: when there is much to do, the client's hello is there already;
 - while a client has nothing to say but its Finished, which its request follows, it does not wake us for that alone
   (SO_RCVLOWAT);
 - the answer and the end of the stream leave in one packet;

@@ -29,6 +29,9 @@ from ntpd_fast._tls cimport (
     tls_write,
 )
 
+cdef extern from "<string.h>" nogil:
+    void explicit_bzero(void *memory, size_t size)
+
 # Of RFC 8915 §4; their meaning is with `nts.records.RecordType`.
 cdef enum:
     CRITICAL = 0x8000
@@ -263,6 +266,9 @@ cdef class Session:
                 self.end(KE_TLS_FAILED, "closed in the handshake")
         if self.ended == KE_OPEN and self.tls.done:
             self.read()
+        if self.ended == KE_OPEN and size == 0:
+            # whatever the library is still waiting for, it will not come
+            self.end(KE_BROKEN, "closed before the End of Message record")
         if self.ended != KE_OPEN:
             # the TLS state is the bulk of a connection's memory, and its keys are of no more use
             tls_end(&self.tls)
@@ -338,6 +344,7 @@ cdef class Session:
             context[4] = i
             error = tls_export(&self.tls, LABEL, 30, context, sizeof(context), keys + i * key_size, key_size)
             if error < 0:
+                explicit_bzero(keys, sizeof(keys))
                 self.end(KE_TLS_FAILED, tls_failure(&self.tls, error))
                 return True
         head = self._service.head(algorithm, compliant)
@@ -348,7 +355,7 @@ cdef class Session:
             write16(write16(at, RECORD_COOKIE), length)
             at += RECORD_HEADER + length
         at = write16(write16(at, CRITICAL | RECORD_END), 0)
-        memset(keys, 0, sizeof(keys))
+        explicit_bzero(keys, sizeof(keys))
         self.end(KE_SERVED, "")
         self.send(answer, at - answer)
         return True
