@@ -18,7 +18,8 @@ from pathlib import Path
 from tests.processes import FILTER
 
 ROOT = Path(__file__).parents[1]
-COMMAND = (sys.executable, "-m", "ntpd_fast.cli.start")
+# Without the clock, whatever a test does: nobody may forget it.
+COMMAND = (sys.executable, "-m", "ntpd_fast.cli.start", "-x")
 START_S = 20.0
 
 
@@ -95,7 +96,7 @@ def running(
         (directory / "conf").write_text("\n".join([*common, *lines]) + "\n")
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*COMMAND, "-x", "-u", "root", *FILTER, "-f", str(directory / "conf"), *options],
+                [*COMMAND, "-u", "root", *FILTER, "-f", str(directory / "conf"), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd=directory,
             )
         daemon = Daemon(process, directory, port, cmdport)

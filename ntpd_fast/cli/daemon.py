@@ -253,12 +253,26 @@ def _make_directory(path: str, user: User) -> None:
         raise FatalError(f"Could not create {path} : {error.strerror}") from error
 
 
+def _may_load_later(user: User) -> bool:
+    """Whether the service user can read Python's modules and ours: not where they lie in somebody's home."""
+    try:
+        with privileges.files_as(user):
+            for module in (os.__file__, __file__):
+                with open(module, "rb"):
+                    pass
+    except OSError:
+        return False
+    return True
+
+
 def _give_up_rights(setup: Setup) -> None:
     """Become the service user, with the few capabilities that are needed later, and close ourselves in.
 
     Raises FatalError.
     """
     setup.sandbox.prepare()
+    if not _may_load_later(setup.user):
+        load_rest()
     try:
         if setup.run.lock_memory:
             privileges.raise_memory_lock_limit()

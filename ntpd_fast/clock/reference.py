@@ -426,7 +426,8 @@ class Reference:
             self._end_special_mode(True)
         elif self.mode is ReferenceMode.UPDATE_ONCE:
             self._log(Severity.INFO, f"System clock wrong by {-offset_s:.6f} seconds (step)")
-            self._end_special_mode(self._clock.step(offset_s))
+            # a clock that is not ours to step was not to be stepped (-x): the run has done all that was asked
+            self._end_special_mode(self._clock.step(offset_s) or not self._clock.driver.controls_clock)
         else:
             threshold_s = self._options.initstepslew_threshold_s
             step = abs(offset_s) >= threshold_s

@@ -56,7 +56,7 @@ PATIENCE_S = 240.0
 
 def start(host: Host) -> subprocess.Popen[bytes]:
     """As a service: no option but where to log, and the clock is left alone."""
-    return host.start(*COMMAND, "-x", "-n", "-l", "/run/daemon.log")
+    return host.start(*COMMAND, "-n", "-l", "/run/daemon.log")
 
 
 def log_of(host: Host) -> str:

@@ -93,6 +93,23 @@ def test_a_print_once_run_tells_the_offset_and_ends_well(tmp_path: Path) -> None
     assert re.search(r"System clock wrong by -?0\.00\d{4} seconds \(ignored\)", done.stderr + done.stdout)
 
 
+def test_a_set_once_run_without_the_clock_ends_as_chronyds_does(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir(mode=0o700)
+    ended = {}
+    with chronyd.running(tmp_path / "server", "local stratum 3", "allow") as server:
+        for name, command in (("ours", COMMAND), ("theirs", [str(chronyd.chronyd_path()), "-x"])):
+            options = ["-q", "-t", "8", "-u", "root", f"server 127.0.0.1 port {server.port} iburst maxsamples 1"]
+            quiet = [f"pidfile {tmp_path}/{name}.pid", "cmdport 0", "bindcmdaddress /"]
+            ended[name] = subprocess.run(
+                [*command, *options, *quiet],
+                capture_output=True, text=True, timeout=30, check=False, env=environment(), cwd=tmp_path,
+            )
+    for name, done in ended.items():
+        assert re.search(r"System clock wrong by -?0\.00\d{4} seconds \(step\)", done.stderr + done.stdout), name
+        assert "Could not step system clock" in done.stderr + done.stdout, name
+        assert done.returncode == 0, name
+
+
 def test_a_print_once_run_without_an_answer_fails(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, *COMMAND[1:], "-Q", "-t", "2", f"server 127.0.0.1 port {free_port()} iburst"],

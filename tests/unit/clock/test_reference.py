@@ -532,6 +532,14 @@ def test_a_single_run_steps_and_ends() -> None:
     assert abs(bench.machine.offset_s()) < 2e-9
 
 
+def test_a_single_run_without_the_clock_has_done_what_was_asked() -> None:
+    bench = Bench(mode=ReferenceMode.UPDATE_ONCE, offset_s=-0.25, control=False)
+    bench.update()
+    assert bench.machine.lines() == ["System clock wrong by 0.250000 seconds (step)", "Could not step system clock"]
+    assert bench.ends == [True]
+    assert bench.machine.clock.steered == 0.0
+
+
 @pytest.mark.parametrize(
     ("offset", "line", "left"),
     [
