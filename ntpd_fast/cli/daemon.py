@@ -162,7 +162,7 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
         slots,
         notifier,
         on_ready=starter.ready,
-        on_idle=load_rest,
+        on_idle=_load_for_successors,
         on_open=renewal.open_family,
         on_reload=renewal.script,
         check=check,
@@ -251,6 +251,14 @@ def _make_directory(path: str, user: User) -> None:
         return
     except OSError as error:
         raise FatalError(f"Could not create {path} : {error.strerror}") from error
+
+
+def _load_for_successors() -> None:
+    """What a control that is started again needs in memory. Without descriptors or memory it has to read it itself."""
+    try:
+        load_rest()
+    except (ImportError, OSError, MemoryError) as error:
+        log.warning("Could not load what a restarted control needs : %s", error)
 
 
 def _may_load_later(user: User) -> bool:
