@@ -21,6 +21,8 @@ class Generator:
     (RFC 8915, AEAD_AES_SIV_CMAC_256 with this key), when it is sent. stamps: the sockets deliver SO_TIMESTAMPING
     software RX timestamps.
     segments: requests sent in one message through UDP_SEGMENT (a power of two ≤ SEGMENTS_MAX).
+    outstanding_max: requests that may wait for their answers, a power of two; with one more the oldest is given up.
+    Those of a bank come round long before: equal requests outstanding at once are told apart by their number only.
     ValueError when an argument is out of range, OSError when the kernel refuses to send or receive.
     """
 
@@ -43,6 +45,7 @@ class Generator:
         segments: int = 1,
         seed: int = 1,
         seal_key: bytes | None = None,
+        outstanding_max: int = ...,
     ) -> None: ...
     def run(
         self,

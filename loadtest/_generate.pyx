@@ -133,9 +133,10 @@ cdef class Generator:
         unsigned int segments=1,
         uint64_t seed=1,
         bytes seal_key=None,
+        uint64_t outstanding_max=OUTSTANDING_MAX,
     ):
         cdef generator *g = self.g
-        cdef uint64_t ring_size = 1 << 18, bank_size, in_bank
+        cdef uint64_t bank_size, in_bank
         if g.ring != NULL:
             raise ValueError("a generator is set up once")
         if not 0 < len(fds) <= SOCKETS_MAX:
@@ -150,6 +151,8 @@ cdef class Generator:
             raise ValueError("shift out of range")
         if not 0 < segments <= SEGMENTS_MAX or segments & (segments - 1):
             raise ValueError(f"segments: a power of two up to {SEGMENTS_MAX}")
+        if not segments <= outstanding_max <= OUTSTANDING_MAX or outstanding_max & (outstanding_max - 1):
+            raise ValueError(f"outstanding_max: a power of two from the segments to {OUTSTANDING_MAX}")
         if interleaved and segments > 1:
             raise ValueError("interleaved requests of one client cannot share a message")
         if not 48 <= answer_size <= ANSWER_ROOM:
@@ -168,7 +171,8 @@ cdef class Generator:
             if seal_key is None:
                 if interleaved:
                     raise ValueError("requests sent as they are cannot be interleaved")
-                ring_size = in_bank
+                if in_bank > outstanding_max:
+                    raise ValueError("the bank holds more requests than may be outstanding")
                 g.bank_mask = in_bank - 1
                 g.bank = <const uint8_t *><const char *>bank
             else:
@@ -193,8 +197,8 @@ cdef class Generator:
         g.stamps = stamps
         g.segments = segments
         g.seed = seed
-        g.ring_mask = ring_size - 1
-        g.ring = <slot *>calloc(ring_size, sizeof(slot))
+        g.ring_mask = outstanding_max - 1
+        g.ring = <slot *>calloc(outstanding_max, sizeof(slot))
         g.clients = <client *>calloc(clients if interleaved else 1, sizeof(client))
         g.out = <uint8_t *>calloc(<size_t>BATCH * segments, request_size)
         if g.ring == NULL or g.clients == NULL or g.out == NULL:

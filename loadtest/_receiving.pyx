@@ -16,6 +16,7 @@ cdef enum:
     ORDER_SLACK = 4296          # 1 µs in NTP64 units: timestamps carry random bits below the precision
     TX_AFTER_RX_NS = 1000000    # an interleaved TX stamp may lie so much after our own RX stamp
     SAMPLE_EVERY = 256          # answers
+    LAPS_MAX = 64               # rounds of the bank looked back for the request of an answer
 
 
 cdef inline uint64_t load64(const uint8_t *p) noexcept nogil:
@@ -76,6 +77,37 @@ cdef void take_interleaved(generator *g, slot *s, const uint8_t *p) noexcept nog
     record(&g.histograms[1], error)
 
 
+cdef slot *sent_from_bank(generator *g, uint64_t index) noexcept nogil:
+    """Which of the requests with this index of the bank an answer belongs to; NULL when none was sent.
+
+    They are all alike. The newest that waits is the likeliest; where a server was behind by a whole round of the bank,
+    the older ones' answers come, too, and each finds one that waits: only the latencies are exchanged between them.
+    When none waits it is one that was given up, and else a second answer to the newest.
+    """
+    cdef uint64_t sequence
+    cdef int lap
+    cdef slot *s
+    cdef slot *newest = NULL
+    cdef slot *given_up = NULL
+    if index >= g.head:
+        return NULL
+    sequence = g.head - 1 - ((g.head - 1 - index) & g.bank_mask)
+    for lap in range(LAPS_MAX):
+        if g.head - sequence > g.ring_mask + 1:
+            break
+        s = &g.ring[sequence & g.ring_mask]
+        if newest == NULL:
+            newest = s
+        if s.state == SLOT_WAITING:
+            return s
+        if s.state == SLOT_EXPIRED and given_up == NULL:
+            given_up = s
+        if sequence <= g.bank_mask:
+            break
+        sequence -= g.bank_mask + 1
+    return newest if given_up == NULL else given_up
+
+
 cdef void take_answer(generator *g, uint32_t i, int64_t read_ns) noexcept nogil:
     """Check one datagram and account for it."""
     cdef msghdr *m = &g.recv_messages[i].msg_hdr
@@ -98,20 +130,26 @@ cdef void take_answer(generator *g, uint32_t i, int64_t read_ns) noexcept nogil:
     memcpy(&origin, p + 24, 8)
     opened = open_nonce(origin, g.seed)
     sequence = opened >> 1
-    s = &g.ring[sequence & g.ring_mask]
     if g.bank != NULL:
-        if opened & 1 or sequence > g.bank_mask:
+        s = NULL if opened & 1 or sequence > g.bank_mask else sent_from_bank(g, sequence)
+        if s == NULL:
             bump(g, UNKNOWN)
             return
         sequence = s.sequence
-    elif s.sequence != sequence or (opened & 1 and s.origin == 0):
-        bump(g, UNKNOWN)
-        return
+    else:
+        s = &g.ring[sequence & g.ring_mask]
+        if sequence < g.head and g.head - sequence > g.ring_mask + 1:
+            bump(g, LATE)       # so late that its place is another's
+            return
+        if s.sequence != sequence or (opened & 1 and s.origin == 0):
+            bump(g, UNKNOWN)
+            return
     if s.state != SLOT_WAITING:
         if s.state == SLOT_ANSWERED:
             bump(g, DUPLICATE)
         elif s.state == SLOT_EXPIRED:
             bump(g, LATE)
+            s.state = SLOT_ANSWERED
         else:
             bump(g, UNKNOWN)
         return

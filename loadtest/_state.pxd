@@ -16,11 +16,12 @@ cdef enum:
     SOCKETS_MAX = 1024
     CLIENTS_MAX = 16777216      # what 127.0.0.0/8 holds
     SAMPLES = 64
+    OUTSTANDING_MAX = 262144    # requests without an answer, and answered or given up ones remembered behind them
 
 cdef enum:
     SENT
     ANSWERED
-    LOST                        # no answer within the timeout
+    LOST                        # no answer within the timeout, or too many outstanding to wait for it
     LATE                        # answered after it was given up
     DUPLICATE
     UNKNOWN                     # origin is not a nonce of ours

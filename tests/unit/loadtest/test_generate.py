@@ -226,15 +226,73 @@ def test_a_window_bounds_what_is_outstanding() -> None:
     assert [index for index, gap in enumerate(gaps) if gap > 0.2] == [7, 15]
 
 
-def test_the_ring_of_outstanding_requests_is_bounded() -> None:
-    """A bank's ring is as long as the bank: the oldest are given up when more are sent than it holds."""
+def test_requests_outstanding_are_bounded() -> None:
+    """With one more than may be outstanding the oldest is given up; its answer is late, however late it comes."""
+    held: list[bytes] = []
 
-    def build(seed: int) -> tuple[bytes, int]:
-        return bank(8, seed, lambda _, plain: plain)
+    def script(request: bytes, number: int) -> list[bytes]:
+        held.append(answer(request))
+        return held if number == 39 else []
 
-    result = run(lambda *_: [], Load(bank=build), rate=1000, window=0, timeout_s=0.5)
-    assert result.counters["sent"] == 20
-    assert result.counters["lost"] == 20
+    with scripted(script) as where, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        generator = _generate.Generator(
+            [sock.fileno()], where.address.packed, where.port, outstanding_max=16
+        )
+        generator.run(30.0, rate=1000, lag_s=30, limit=40, timeout_s=20, sleep=True)
+        counters = generator.counters()
+    assert (counters["sent"], counters["lost"], counters["late"], counters["answered"]) == (40, 24, 24, 16)
+    assert counters["duplicate"] == counters["unknown"] == 0
+
+
+BANKED = Load(bank=lambda seed: bank(8, seed, lambda _, plain: plain))
+"""Requests come round after every eighth."""
+
+
+def test_a_server_that_pauses_for_rounds_of_the_bank_loses_nothing() -> None:
+    held: list[bytes] = []
+
+    def script(request: bytes, number: int) -> list[bytes]:
+        held.append(answer(request))
+        return held if number == 19 else []
+
+    result = run(script, BANKED, rate=1000, window=0, timeout_s=20)
+    assert seen(result) == {"sent": 20, "answered": 20}
+
+
+def test_what_a_pause_of_the_server_loses_and_repeats_is_told() -> None:
+    """Of 20 requests, two and a half rounds of the bank, one is never answered and one is answered twice."""
+    held: list[bytes] = []
+
+    def script(request: bytes, number: int) -> list[bytes]:
+        held.extend([answer(request)] * {3: 0, 5: 2}.get(number, 1))
+        return held if number == 19 else []
+
+    result = run(script, BANKED, rate=1000, window=0, timeout_s=2)
+    assert seen(result) == {"sent": 20, "answered": 19, "lost": 1, "duplicate": 1}
+
+
+def test_late_answers_to_a_bank_that_came_round_are_late_once() -> None:
+    """Three of the first round come after they were given up, one of them twice."""
+    held: list[bytes] = []
+
+    def script(request: bytes, number: int) -> list[bytes]:
+        made = answer(request)
+        if number < 8:
+            held.append(made)
+            return []
+        return [made, *held[:3], held[0]] if number == 17 else [made]
+
+    with scripted(script) as where, client(where, BANKED) as sender:
+        first = sender.run(30.0, window=8, limit=8, timeout_s=0.05, sleep=True)
+        second = sender.run(30.0, window=1, limit=11, timeout_s=20, sleep=True)
+    assert seen(first) == {"sent": 8, "lost": 8}
+    assert seen(second) == {"sent": 11, "answered": 11, "late": 3, "duplicate": 1}
+
+
+def test_a_server_that_is_silent_loses_every_round_of_a_bank() -> None:
+    result = run(lambda *_: [], BANKED, rate=1000, window=0, timeout_s=0.5)
+    assert seen(result) == {"sent": 20, "lost": 20}
 
 
 class InterleavedServer:
@@ -340,6 +398,9 @@ def test_a_server_without_interleaved_mode_gives_basic_answers() -> None:
         {"bank": bytes(48 * 3)},
         {"bank": bytes(49)},
         {"bank": bytes(48), "interleaved": True},
+        {"bank": bytes(48 * 16), "outstanding_max": 8},
+        {"outstanding_max": 24},
+        {"outstanding_max": 1 << 19},
         {"bank": bytes(2048), "request_size": 2048},
         {"seal_key": bytes(32)},
         {"bank": bytes(96), "request_size": 96, "seal_key": bytes(31)},
