@@ -1,4 +1,4 @@
-"""A TLS 1.3 session without a socket, over GnuTLS: what NTS key exchange needs and nothing more.
+"""What NTS key exchange needs of GnuTLS and nothing more: a TLS 1.3 session without a socket, certificates, HKDF.
 
 Bytes from the peer go in with `feed`, bytes for the peer come out of `out`; the handshake runs without the GIL. TLS 1.3
 only, ALPN exactly what is asked for, no session tickets, no early data (RFC 8915 §4; DESIGN §7). The distribution's
@@ -12,6 +12,9 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 from libc.time cimport time, time_t
+
+cdef extern from "<string.h>" nogil:
+    void explicit_bzero(void *memory, size_t size)
 
 cdef extern from *:
     """
@@ -93,16 +96,31 @@ cdef extern from "<gnutls/gnutls.h>" nogil:
                            const char *context, size_t out_size, char *out)
 
 cdef extern from "<gnutls/crypto.h>" nogil:
+    ctypedef enum gnutls_mac_algorithm_t:
+        GNUTLS_MAC_SHA256
     unsigned gnutls_hash_get_len(gnutls_digest_algorithm_t)
+    int gnutls_hkdf_extract(gnutls_mac_algorithm_t, const gnutls_datum_t *key, const gnutls_datum_t *salt, void *output)
+    int gnutls_hkdf_expand(gnutls_mac_algorithm_t, const gnutls_datum_t *key, const gnutls_datum_t *info, void *output,
+                           size_t length)
 
 cdef extern from "<gnutls/x509.h>" nogil:
+    ctypedef struct gnutls_x509_crt_int:
+        pass
+    ctypedef gnutls_x509_crt_int *gnutls_x509_crt_t
     unsigned int GNUTLS_VERIFY_DISABLE_TIME_CHECKS, GNUTLS_VERIFY_DISABLE_TRUSTED_TIME_CHECKS
+    int gnutls_x509_crt_init(gnutls_x509_crt_t *)
+    void gnutls_x509_crt_deinit(gnutls_x509_crt_t)
+    int gnutls_x509_crt_import(gnutls_x509_crt_t, const gnutls_datum_t *data, gnutls_x509_crt_fmt_t)
+    time_t gnutls_x509_crt_get_activation_time(gnutls_x509_crt_t)
+    time_t gnutls_x509_crt_get_expiration_time(gnutls_x509_crt_t)
 
 
 # A flight with a long certificate chain is some 10 KiB: a peer that makes us hold more is not doing key exchange.
 cdef enum:
     BUFFER_MAX = 131072         # bytes waiting in either direction
     NO_PROTOCOL = -1000000      # no GnuTLS error: the peer negotiated no application protocol
+    SHA256_SIZE = 32
+    HKDF_MAX = 255 * SHA256_SIZE    # RFC 5869 §2.3
 
 
 class TlsError(Exception):
@@ -349,6 +367,63 @@ def library() -> str:
     return f"GnuTLS {version}" + (" (FIPS)" if gnutls_fips140_mode_enabled() else "")
 
 
+cdef gnutls_datum_t datum(bytes data):
+    """Points into `data`, which has to outlive it."""
+    cdef gnutls_datum_t made
+    made.data = <unsigned char *><char *>data
+    made.size = <unsigned int>len(data)
+    return made
+
+
+def validity(certificates_pem: bytes) -> tuple[int, int]:
+    """Unix times (s) between which the first certificate of a PEM text is valid. Raises TlsError."""
+    cdef gnutls_x509_crt_t certificate
+    cdef gnutls_datum_t pem
+    cdef time_t begins, ends
+    cdef int error
+    initialise()
+    pem = datum(certificates_pem)
+    error = gnutls_x509_crt_init(&certificate)
+    if error < 0:
+        raise TlsError(text(error))
+    try:
+        error = gnutls_x509_crt_import(certificate, &pem, GNUTLS_X509_FMT_PEM)
+        if error < 0:
+            raise TlsError(text(error))
+        begins = gnutls_x509_crt_get_activation_time(certificate)
+        ends = gnutls_x509_crt_get_expiration_time(certificate)
+    finally:
+        gnutls_x509_crt_deinit(certificate)
+    if begins == <time_t>-1 or ends == <time_t>-1:
+        raise TlsError("no time in it that can be read")
+    return begins, ends
+
+
+def hkdf_sha256(secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF with SHA-256 and no salt (RFC 5869), 1 to 8160 bytes. TlsError when the library's rules do not allow it."""
+    cdef gnutls_datum_t key, no_salt, context
+    cdef unsigned char extracted[SHA256_SIZE]
+    cdef unsigned char derived[HKDF_MAX]
+    cdef size_t size
+    cdef int error
+    if not 1 <= length <= HKDF_MAX:
+        raise ValueError(f"{length} bytes")
+    size = length
+    initialise()
+    key, no_salt, context = datum(secret), datum(b""), datum(info)
+    error = gnutls_hkdf_extract(GNUTLS_MAC_SHA256, &key, &no_salt, extracted)
+    if error >= 0:
+        key.data, key.size = extracted, SHA256_SIZE
+        error = gnutls_hkdf_expand(GNUTLS_MAC_SHA256, &key, &context, derived, size)
+    try:
+        if error < 0:
+            raise TlsError(text(error))
+        return derived[:size]
+    finally:
+        explicit_bzero(extracted, SHA256_SIZE)
+        explicit_bzero(derived, size)
+
+
 cdef class Credentials:
     """Certificates and keys of a server, or the authorities a client trusts. Sessions keep it alive."""
 
@@ -365,22 +440,16 @@ cdef class Credentials:
 
     def add_key_pair(self, certificate_pem: bytes, key_pem: bytes) -> None:
         """A server's certificate chain and private key, PEM. Several may be added: the client's SNI chooses."""
-        cdef gnutls_datum_t certificate, key
+        cdef gnutls_datum_t certificate = datum(certificate_pem), key = datum(key_pem)
         cdef int error
-        certificate.data = <unsigned char *><char *>certificate_pem
-        certificate.size = <unsigned int>len(certificate_pem)
-        key.data = <unsigned char *><char *>key_pem
-        key.size = <unsigned int>len(key_pem)
         error = gnutls_certificate_set_x509_key_mem2(self.credentials, &certificate, &key, GNUTLS_X509_FMT_PEM, NULL, 0)
         if error < 0:
             raise TlsError(text(error))
 
     def add_trust(self, certificates_pem: bytes) -> int:
         """Trust the authorities in some PEM text; how many there were."""
-        cdef gnutls_datum_t certificates
+        cdef gnutls_datum_t certificates = datum(certificates_pem)
         cdef int count
-        certificates.data = <unsigned char *><char *>certificates_pem
-        certificates.size = <unsigned int>len(certificates_pem)
         count = gnutls_certificate_set_x509_trust_mem(self.credentials, &certificates, GNUTLS_X509_FMT_PEM)
         if count < 0:
             raise TlsError(text(count))

@@ -4,6 +4,8 @@ The order is the one admins know from chronyd: options, superuser, background, l
 user, sockets, dropping of rights. Whatever goes wrong on the way is one line, exit status 1, and nothing left behind.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os

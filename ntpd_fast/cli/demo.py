@@ -4,6 +4,8 @@ Everything it makes is in one private directory; it serves loopback only, from t
 not touch that clock. Once it is up it is asked once over the network, and its answer shown.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import secrets

@@ -4,6 +4,8 @@ Started as `chronyd` (a link), or with chrony's own configuration file, the daem
 that every tool around it finds what it looks for; otherwise its own.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from typing import Final

@@ -4,6 +4,8 @@ GNU rules: options may follow directives, short ones combine, `--` ends them. Nu
 word, as chronyd reads them.
 """
 
+from __future__ import annotations
+
 import enum
 import getopt
 import re

@@ -1,5 +1,7 @@
 """The program `ntpd-fast`: loads the daemon as fast as it can be loaded, and runs it."""
 
+from __future__ import annotations
+
 import gc
 import importlib
 import sys

@@ -5,6 +5,8 @@ say whether a daemon may start with it; `compare` says what changed between two.
 `read_sourcedirs` and `read_keyfile` read what it names.
 """
 
+from __future__ import annotations
+
 from ntpd_fast.config.diff import compare, compare_sources
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.keyfile import read_keyfile

@@ -5,6 +5,8 @@ A subnet is an address with or without a prefix length, the first one to three n
 address is only found when the daemon starts.
 """
 
+from __future__ import annotations
+
 import re
 from ipaddress import IPv4Address
 from typing import ClassVar

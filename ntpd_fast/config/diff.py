@@ -4,6 +4,8 @@ Only effects count: a line that moved or was written differently is no change. S
 name and all options; of equal ones, as many are kept as both sides have.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 
 from ntpd_fast._record import dataclass, fields

@@ -6,6 +6,8 @@ A new directive of our own is a row in `_OWN`, a field of `Config` and a name in
 keeps it out of files checked for chrony.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from enum import Enum
 

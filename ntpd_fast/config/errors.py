@@ -4,6 +4,8 @@
 `TEXT at line N` for a directive given on the command line, bare TEXT for what only a start can find.
 """
 
+from __future__ import annotations
+
 from ntpd_fast.config.model import Where
 
 

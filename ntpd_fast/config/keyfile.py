@@ -4,6 +4,8 @@ A line that is no good costs only its own key and is told in a warning; the rest
 never shown: not in a message, not in a repr. Bounds: size of the file, number of keys, number of warnings.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import stat

@@ -5,6 +5,8 @@ the number of words the way chrony does, because tools compare the texts of erro
 anything (nan, an infinite correction) leaves the field as it is and is told in a warning.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Iterable

@@ -5,6 +5,8 @@ Lines are bytes; a word is what stands between C white space; a line whose first
 number of files, of bytes and of lines that say something. What is beyond is refused.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Iterator

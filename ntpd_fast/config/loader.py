@@ -4,6 +4,8 @@ Everything is checked while it is read: either a whole `Config` comes out or a `
 line. Nothing is printed and, apart from reading files and resolving names, nothing is touched.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -13,6 +13,8 @@ Ranges and defaults: chrony.conf(5); a variable that holds a `Config` is called 
 (the test that finds accepted-and-ignored directives looks for it).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -193,7 +195,7 @@ class SourceOptions:
     maxsources: int = 4
     """Number of servers wanted from a pool, 1..16."""
 
-    def clamped(self) -> "SourceOptions":
+    def clamped(self) -> SourceOptions:
         """The same options with every value inside the range its field documents."""
         minpoll = min(self.minpoll, POLL_MAX) if self.minpoll >= POLL_MIN else 6
         maxpoll = min(self.maxpoll, POLL_MAX) if self.maxpoll >= POLL_MIN else 10

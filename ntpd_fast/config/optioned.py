@@ -1,5 +1,7 @@
 """Directives whose arguments are options: refclock, local, the rate limits, hwtimestamp, driftfile."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar

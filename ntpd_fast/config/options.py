@@ -4,6 +4,8 @@ The source table also serves the `add` command of the control program: `parse_so
 cannot mean anything (not a number in C's sense, or an infinite correction) keeps the default and is told.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum

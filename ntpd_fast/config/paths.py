@@ -6,6 +6,8 @@ be readable, a pattern that matches nothing stands for nothing, and a path witho
 where names are equal, and directories that are not there stand for nothing.
 """
 
+from __future__ import annotations
+
 import fnmatch
 import os
 import re

@@ -4,6 +4,8 @@ Their numbers are read as one list: what follows a number in its word is taken f
 after the last number, where it is ignored (`makestep 1 3.9` means a limit of 3).
 """
 
+from __future__ import annotations
+
 import math
 from typing import ClassVar
 

@@ -5,6 +5,8 @@ of included files stand in the place of the line that included them. A line is s
 so that the last one shown is the one a message is about.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import BinaryIO
 

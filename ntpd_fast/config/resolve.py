@@ -1,5 +1,7 @@
 """Addresses in a configuration: literals, and host names where the language resolves them while parsing."""
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address

@@ -4,6 +4,8 @@ A `*.sources` file is written by scripts: any line that is not a good source lin
 of the file still counts. What was passed over is told once, in a bounded number of notes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -4,6 +4,8 @@ Devices, interfaces and sockets are checked by those who open them. The order is
 mistakes in, because a file with two of them is told of one.
 """
 
+from __future__ import annotations
+
 import pwd
 from collections.abc import Callable
 

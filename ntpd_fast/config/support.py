@@ -9,6 +9,8 @@ Every directive of the table is one of
 Whoever finishes a feature moves its directives to ACTIVE. Checking a file (-p) does not ask this table.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from enum import Enum
 

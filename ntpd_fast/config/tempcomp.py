@@ -1,5 +1,7 @@
 """The file of points of a `tempcomp` directive: one `TEMPERATURE PPM` pair a line, ascending."""
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 

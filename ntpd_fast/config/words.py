@@ -5,6 +5,8 @@ a word with the rest ignored, and numbers inside a list or after an option name,
 becomes the next word (`minpoll 5iburst`). Only ASCII digits are digits.
 """
 
+from __future__ import annotations
+
 import math
 import re
 

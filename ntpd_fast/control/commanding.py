@@ -3,6 +3,8 @@
 Loaded and started when the time is served already (`main.begin`).
 """
 
+from __future__ import annotations
+
 import logging
 import pickle  # noqa: F401  (what was read again comes by it)
 from collections.abc import Callable

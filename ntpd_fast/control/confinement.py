@@ -1,5 +1,7 @@
 """What of the file system each kind of process needs, from a configuration: the paths of the sandbox."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Final
 

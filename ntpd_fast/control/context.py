@@ -1,5 +1,7 @@
 """What the parts of control have in common, and those that there are before anybody may command them."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 from collections.abc import Callable
@@ -67,4 +69,4 @@ class Running:
     dumping: Dumping
     serving: Serving
     broadcaster: Broadcaster
-    server_keys: "NtsServerKeys | None"
+    server_keys: NtsServerKeys | None

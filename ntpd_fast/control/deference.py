@@ -6,6 +6,8 @@ SCHED_BATCH a process that wakes up takes a free core or the next turn of a busy
 just interrupts nobody. A moment after the last command control is as before: keeping the clock right wants no delay.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 Two versions, each its length and its bytes, behind the number of the one that counts.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 from typing import Final

@@ -1,5 +1,7 @@
 """The symmetric keys as the daemon uses them: one store for the associations, rows for the data plane's table."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 from ntpd_fast.config.keyfile import SymmetricKey, read_keyfile

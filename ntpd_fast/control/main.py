@@ -4,6 +4,8 @@ A composition and nothing else: each `start_*` function makes one part from the 
 and registers how it ends. Parts end in the opposite order. With `workers 0` the same process answers NTP itself.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import gc
@@ -177,7 +179,7 @@ def lock_memory() -> None:
         raise FatalError(f"Could not lock memory : {error.strerror}") from error
 
 
-def predecessors_journal(context: Context) -> "Journal | None":
+def predecessors_journal(context: Context) -> Journal | None:
     """What commands had changed when the control before this one died; None where there is nothing to do again."""
     descriptor = context.setup.journal
     if descriptor is None or is_empty(descriptor):
@@ -187,7 +189,7 @@ def predecessors_journal(context: Context) -> "Journal | None":
     return Journal(descriptor, tell)
 
 
-def obey_before_workers_see(context: Context, journal: "Journal | None", keys: Keys) -> Mapping[str, Any]:
+def obey_before_workers_see(context: Context, journal: Journal | None, keys: Keys) -> Mapping[str, Any]:
     """In place of a control that died: access and keys as commands have left them, which workers have now; and what
     they have said of the reference is returned.
     """
@@ -336,7 +338,7 @@ def start_broadcasts(context: Context, clockwork: Clockwork) -> Broadcaster:
     )
 
 
-def start_nts_server(context: Context, clockwork: Clockwork) -> "NtsServerKeys | None":
+def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:
     """The server keys of NTS; with `ntsprocesses 0` the key exchange too. None without NTS server."""
     setup = context.setup
     if setup.nts is None:

@@ -1,5 +1,7 @@
 """Whom control reports to: the supervisor, or, where there is only one process, the service manager itself."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """From a configuration to what is opened and how many processes there are: decisions only, nothing is touched."""
 
+from __future__ import annotations
+
 import grp
 import socket
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """The processes of a daemon that has workers: which there are, what each keeps, and what happens when one dies."""
 
+from __future__ import annotations
+
 import logging
 import signal
 from typing import Final

@@ -1,5 +1,7 @@
 """What the command line says about a run, beside the configuration; everything here stays as it is while we run."""
 
+from __future__ import annotations
+
 from ntpd_fast._record import dataclass
 from ntpd_fast.clock.reference import ReferenceMode
 

@@ -4,6 +4,8 @@ Server sockets exist only for families that somebody may ask in. When a command 
 one, its sockets are opened then: by the supervisor where there are workers, else here.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import logging

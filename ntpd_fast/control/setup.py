@@ -4,6 +4,8 @@ All of it is inherited by forks and outlives any of them: a process that is star
 the same memory. What cannot be had is a FatalError, and then nothing is left open.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -64,7 +66,7 @@ class Setup:
     worker's end."""
     reader: Reader
     """Reads the configuration again."""
-    nts: "NtsSetup | None" = None
+    nts: NtsSetup | None = None
     sandbox: Sandbox = field(default_factory=Sandbox)
     """What each process is closed into once it has opened everything."""
     journal: int | None = None
@@ -161,16 +163,12 @@ def open_setup(config: Config, reader: Reader, user: User, handed_over: HandedOv
     )  # fmt: skip
 
 
-def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> "NtsSetup | None":
+def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> NtsSetup | None:
     """The NTS server, where there is to be one: only then is its code loaded."""
     if plan.nts is None:
         return None
-    try:
-        from ntpd_fast.control.nts import open_nts
-    except (ImportError, RuntimeError) as error:
-        # a crypto library that does not let itself be loaded, as under FIPS restrictions, takes nothing else with it
-        log.error("NTS server disabled : %s", error)
-        return None
+    from ntpd_fast.control.nts import open_nts
+
     return open_nts(config, plan.nts, handed_over)
 
 

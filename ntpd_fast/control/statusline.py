@@ -1,5 +1,7 @@
 """One line about the daemon for the service manager: what the time comes from, how good it is, how much is served."""
 
+from __future__ import annotations
+
 from typing import Final
 
 from ntpd_fast.clock.served import REFID_LOCAL, Served

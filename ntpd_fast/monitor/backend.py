@@ -6,6 +6,8 @@ units and signs. A request that cannot be served raises `CommandFailed` with its
 is a bug of ours. Values come checked and clamped: a back end never sees a subnet of 200 bits.
 """
 
+from __future__ import annotations
+
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, Protocol
 

@@ -5,6 +5,8 @@ error, who gets silence): access, length, form, account and rate limit, version,
 permission. A reply is never longer than its request; whatever cannot be answered that way is dropped and counted.
 """
 
+from __future__ import annotations
+
 import logging
 from collections import Counter
 from collections.abc import Callable, Set

@@ -4,6 +4,8 @@ Everything over the Unix socket; over UDP what the `opencommands` directive open
 changes something; over the socket of the monitoring group (`cmdgroup`) every report and no change.
 """
 
+from __future__ import annotations
+
 from collections.abc import Set
 
 from ntpd_fast.config.model import OpenCommand

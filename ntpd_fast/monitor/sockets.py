@@ -4,6 +4,8 @@ A socket that cannot be opened costs that socket and a warning, never the daemon
 them is `transport`.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import socket

@@ -5,6 +5,8 @@ the address that was asked; nothing is queued: a reply the kernel does not take 
 socket.
 """
 
+from __future__ import annotations
+
 import socket
 import struct
 from asyncio import AbstractEventLoop

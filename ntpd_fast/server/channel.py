@@ -6,6 +6,8 @@ Neither side ever waits for the other: a message the pair has no room for is dro
 that slow is one that is about to be killed for standing still.
 """
 
+from __future__ import annotations
+
 import array
 import enum
 import os
@@ -72,7 +74,7 @@ class Channel:
         self.dropped = 0
 
     @classmethod
-    def pair(cls) -> tuple["Channel", "Channel"]:
+    def pair(cls) -> tuple[Channel, Channel]:
         """Two connected ends."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         return cls(one), cls(other)

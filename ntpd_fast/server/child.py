@@ -5,6 +5,8 @@ else runs it gets rid of all three. It never returns into the supervisor's code:
 of the supervisor is torn down in the child (a socket object would close a number that by then means another file).
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os

@@ -17,13 +17,10 @@ import math
 import os
 from collections.abc import Callable
 
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from ntpd_fast._aead import key_size
 from ntpd_fast._nts import KeyRing
 from ntpd_fast._record import dataclass
+from ntpd_fast._tls import TlsError, hkdf_sha256
 from ntpd_fast.system.files import read_bounded, write_atomically
 from ntpd_fast.system.messages import Log, Severity
 from ntpd_fast.system.timers import Scheduler, TimerHandle
@@ -186,8 +183,8 @@ def derived_key(secrets: tuple[SharedSecret, ...], period: int, rotate_s: int) -
     size = key_size(AES_SIV_CMAC_256)
     info = b"ntpd_fast NTS server key" + period.to_bytes(8) + rotate_s.to_bytes(4) + AES_SIV_CMAC_256.to_bytes(2)
     try:
-        material = HKDF(algorithm=SHA256(), length=4 + size, salt=None, info=info).derive(secret.secret)
-    except (UnsupportedAlgorithm, InternalError) as error:
+        material = hkdf_sha256(secret.secret, info, 4 + size)
+    except TlsError as error:
         raise DerivationRefusedError("the crypto library refuses HKDF with SHA-256") from error
     identifier = int.from_bytes(material[:4]) & ~(KEYS - 1) | period % KEYS
     return ServerKey(identifier, AES_SIV_CMAC_256, material[4:])

@@ -6,13 +6,11 @@ use until all of the new ones are good: sessions that have begun keep theirs in 
 
 from __future__ import annotations
 
-import datetime
 import os
+import time
 from collections.abc import Sequence
 
-from cryptography import x509
-
-from ntpd_fast._tls import Credentials, TlsError
+from ntpd_fast._tls import Credentials, TlsError, validity
 from ntpd_fast.system.errors import why
 from ntpd_fast.system.files import read_bounded
 from ntpd_fast.system.messages import Log, Severity
@@ -94,18 +92,17 @@ class CertificateStore:
 
     def _check_times(self, path: str, pem: bytes, now_s: float) -> None:
         try:
-            certificate = x509.load_pem_x509_certificates(pem)[0]
-        except ValueError as error:
-            # the TLS library took it, so it can be served; only the warning is lost
+            begins_s, ends_s = validity(pem)
+        except TlsError as error:
+            # it was taken for a key pair, so it can be served; only the warning is lost
             self._log(Severity.WARNING, f"Could not read the validity of {path} : {error}")
             return
-        now = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
-        if now < certificate.not_valid_before_utc:
+        if now_s < begins_s:
             self._log(Severity.WARNING, f"NTS server certificate {path} is not valid yet")
-        elif now > certificate.not_valid_after_utc:
+        elif now_s > ends_s:
             self._log(Severity.WARNING, f"NTS server certificate {path} has expired")
-        elif now + datetime.timedelta(seconds=EXPIRY_WARNING_S) > certificate.not_valid_after_utc:
-            when = certificate.not_valid_after_utc.strftime("%Y-%m-%d")
+        elif now_s + EXPIRY_WARNING_S > ends_s:
+            when = time.strftime("%Y-%m-%d", time.gmtime(ends_s))
             self._log(Severity.WARNING, f"NTS server certificate {path} expires on {when}")
 
 

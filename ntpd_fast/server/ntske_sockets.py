@@ -4,6 +4,8 @@ One that cannot be opened is an error in the log and no more: a daemon without k
 socket is a plain listener; connections are whoever's accepts them first.
 """
 
+from __future__ import annotations
+
 import errno
 import logging
 import socket

@@ -5,6 +5,8 @@ it only where it drops what it cannot read. It is sent back as it came. Who send
 decided and sent: everything an answer to a client takes.
 """
 
+from __future__ import annotations
+
 import contextlib
 import socket
 from ipaddress import IPv4Address

@@ -13,6 +13,8 @@ the option afterwards, so that one socket for each worker can join. Rules:
 Sockets handed over by the service manager make a group without one of control's own.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -62,7 +64,7 @@ class BindAddress:
     """NTP over PTP is spoken here."""
 
     @classmethod
-    def any(cls, family: socket.AddressFamily, port: int) -> "BindAddress":
+    def any(cls, family: socket.AddressFamily, port: int) -> BindAddress:
         """Every address of the family."""
         return cls(family, _ANY[family], port)
 
@@ -95,7 +97,7 @@ class Group:
 class NtpSockets:
     """All groups of a daemon."""
 
-    def __init__(self, groups: Sequence[Group], opener: "_Opener", salts: tuple[int, int]) -> None:
+    def __init__(self, groups: Sequence[Group], opener: _Opener, salts: tuple[int, int]) -> None:
         self.groups = list(groups)
         self._opener = opener
         self._salts = salts

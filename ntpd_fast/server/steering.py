@@ -8,6 +8,8 @@ The address is mixed with a random salt: nobody outside can choose addresses tha
 `base + hash mod workers`, an index into the group in the order of joining.
 """
 
+from __future__ import annotations
+
 import ctypes
 import ipaddress
 import socket

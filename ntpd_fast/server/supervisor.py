@@ -13,6 +13,8 @@ any moment. A child's death arrives as SIGCHLD (pidfds would need Linux 5.3; EL 
 - until everything was ready once, a death ends the daemon: a start that cannot work must say so, not repeat.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import logging
@@ -177,8 +179,8 @@ class Supervisor:
         notify: Notify,
         *,
         on_ready: Callable[[], None] | None = None,
-        on_open: Callable[["Supervisor", str], None] | None = None,
-        on_reload: Callable[["Supervisor"], Script] | None = None,
+        on_open: Callable[[Supervisor, str], None] | None = None,
+        on_reload: Callable[[Supervisor], Script] | None = None,
         on_idle: Callable[[], None] | None = None,
         check: Check | None = None,
         limits: Limits | None = None,

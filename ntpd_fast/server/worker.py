@@ -4,6 +4,8 @@ The engine's own loop does the work; this file is what is around it: a sign of l
 supervisor's words, and an orderly stop at the end of a batch, so that what is queued stays for the successor.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select

@@ -4,6 +4,8 @@ The starting process stays until the daemon is ready or has failed: its exit sta
 appears on its stderr. In the foreground the same two moments are told to a descriptor, if one was given (`-N`).
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys

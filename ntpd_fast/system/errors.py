@@ -1,5 +1,7 @@
 """Errors for an admin to read: the one that ends a start, and the words for what the system refuses."""
 
+from __future__ import annotations
+
 import os
 import pwd
 

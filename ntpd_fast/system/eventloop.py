@@ -6,6 +6,8 @@ by itself; for uvloop, something stands in for it while it is imported that has 
 for which that does not do gets the real one.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 from types import ModuleType

@@ -3,6 +3,8 @@
 The names are chrony's. A part that is added turns its row to True.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 FEATURES: Final[tuple[tuple[str, bool], ...]] = (

@@ -4,6 +4,8 @@ Kernels learn new rights over time; what this one does not know is not asked for
 process and on what it will start, and need no privilege but `no_new_privs`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import stat

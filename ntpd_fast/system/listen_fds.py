@@ -4,6 +4,8 @@ They are taken over once, at the start, and looked at before they are believed: 
 with a log line. Whoever opens a socket asks first whether one that fits was handed over.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
@@ -23,7 +25,7 @@ class HandedOver:
         self._sockets = sockets
 
     @classmethod
-    def from_environment(cls) -> "HandedOver":
+    def from_environment(cls) -> HandedOver:
         """Take the sockets the environment names, and take the names out of the environment."""
         pid = os.environ.pop("LISTEN_PID", "")
         count = os.environ.pop("LISTEN_FDS", "")

@@ -10,6 +10,8 @@ Every module logs through the standard `logging` package; this file only sets up
 `descriptors()` names what a forked child has to keep so that it can go on logging.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import logging

@@ -3,6 +3,8 @@
 Without NOTIFY_SOCKET every call does nothing.
 """
 
+from __future__ import annotations
+
 import os
 import time
 

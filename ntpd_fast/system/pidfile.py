@@ -5,6 +5,8 @@ existing one is only ever read, checked and unlinked, never written. So a symbol
 file or a fifo planted in its place does no harm. The lock tells our own instances; the pid in the file tells chronyd's.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -27,7 +29,7 @@ class PidFile:
         self._descriptor = descriptor
 
     @classmethod
-    def create(cls, path: str, program: str) -> "PidFile":
+    def create(cls, path: str, program: str) -> PidFile:
         """Write our pid to `path`.
 
         Raises FatalError when another daemon may be running (`Another PROGRAM may already be running (pid=N), check

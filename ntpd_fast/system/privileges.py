@@ -4,6 +4,8 @@ Everything goes through symbols of the C library (`CDLL(None)`: `find_library` w
 library loaded in front of it sees every call. All functions act on the calling process, which has one thread.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import enum

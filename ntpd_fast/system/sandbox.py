@@ -4,6 +4,8 @@ One option of the daemon decides (`-F`, default 0: nothing is closed). Whatever 
 kernel it runs on is told once, at the start; what is asked for and cannot be had at all is fatal.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Mapping, Sequence

@@ -5,6 +5,8 @@ Levels are chrony's: 1 allows a list, 2 forbids a list, 0 is none. A forbidden c
 negative level sends the signal, which first writes where in our code the call was made.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import enum

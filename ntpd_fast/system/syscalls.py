@@ -7,6 +7,8 @@ Level 1 allows only what is listed here. Level 2 forbids only what no daemon of 
 up: the supervisor's is inherited by every other process, so it allows what any of them needs.
 """
 
+from __future__ import annotations
+
 import enum
 import errno
 from collections.abc import Mapping

@@ -1,9 +1,11 @@
 """TLS sessions in memory: against each other, and against OpenSSL as an independent peer."""
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from OpenSSL import SSL
 
-from ntpd_fast._tls import Credentials, Session, TlsError, library, set_time_offset
+from ntpd_fast._tls import Credentials, Session, TlsError, hkdf_sha256, library, set_time_offset, validity
 from tests.pki import Authority
 from tests.tls_peers import ALPN, OpenSsl, openssl_context, server_credentials
 from tests.tls_peers import tls_client as client
@@ -227,3 +229,34 @@ def test_a_client_without_alpn_is_refused(authority, pair):
     ours, theirs = server(pair), OpenSsl(openssl_context(authority, alpn=()), b"ntp.example.test")
     with pytest.raises(TlsError, match="no application protocol"):
         exchange(theirs, ours)
+
+
+def test_validity_is_the_first_certificates():
+    authority = Authority()
+    pair = authority.issue("ntp.example.test", start_days=-3, end_days=5)
+    now_s = authority.now.timestamp()
+    for pem in (pair.certificate, pair.certificate + authority.pem, b"in words\n" + pair.certificate):
+        begins_s, ends_s = validity(pem)
+        assert begins_s == pytest.approx(now_s - 3 * 86400, abs=1.0)
+        assert ends_s == pytest.approx(now_s + 5 * 86400, abs=1.0)
+    for wrong in (b"", b"no certificate", pair.key, pair.certificate[:200]):
+        with pytest.raises(TlsError):
+            validity(wrong)
+
+
+def test_hkdf_of_the_rfc():
+    # RFC 5869 A.3: no salt, no info
+    derived = "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
+    assert hkdf_sha256(b"\x0b" * 22, b"", 42).hex() == derived
+
+
+@pytest.mark.parametrize("length", [1, 32, 33, 8160])
+def test_hkdf_is_that_of_another_library(length):
+    other = HKDF(algorithm=SHA256(), length=length, salt=None, info=b"what for").derive(b"secret" * 6)
+    assert hkdf_sha256(b"secret" * 6, b"what for", length) == other
+
+
+@pytest.mark.parametrize("length", [-1, 0, 8161])
+def test_hkdf_has_bounds(length):
+    with pytest.raises(ValueError, match=str(length)):
+        hkdf_sha256(b"secret" * 6, b"", length)

@@ -1,5 +1,7 @@
 """Access rules of NTP and of commands, and the questions about them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from ntpd_fast.config.model import AccessRule

@@ -1,5 +1,7 @@
 """Commands on the clock: steps, adjustments, local reference, manual input, smoothing, RTC."""
 
+from __future__ import annotations
+
 from ntpd_fast.config.model import LocalOptions, MakeStep
 
 from ..backend import (

@@ -1,5 +1,7 @@
 """Commands on the daemon itself: its end, its files, its keys."""
 
+from __future__ import annotations
+
 from ..backend import Lifecycle
 from ..codec import replies as rep
 from ..codec import requests as req

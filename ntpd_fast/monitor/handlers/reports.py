@@ -1,5 +1,7 @@
 """Reports: clock, sources, server statistics, clients."""
 
+from __future__ import annotations
+
 from ..backend import ClientReports, CommandFailed, FaultReports, ServerStatistics, SourceReports, TrackingReports
 from ..codec import replies as rep
 from ..codec import requests as req

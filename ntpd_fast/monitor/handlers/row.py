@@ -1,5 +1,7 @@
 """The form of a handler."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """Changes of sources, and the translation of ADD_SOURCE into the configuration's own terms."""
 
+from __future__ import annotations
+
 from ipaddress import ip_address
 
 from ntpd_fast.config.model import (

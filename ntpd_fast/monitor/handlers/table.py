@@ -1,5 +1,7 @@
 """All handlers by command number."""
 
+from __future__ import annotations
+
 from ..codec.commands import Number
 from . import access, clock, lifecycle, reports, sources
 from .row import Row
