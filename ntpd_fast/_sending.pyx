@@ -120,7 +120,8 @@ cdef int finish_call(socket_state *state, int first, int count, int stage, int64
         message.msg_hdr.msg_control = state.control_out[slot] if used else NULL
         message.msg_hdr.msg_controllen = used
         if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
-            number = ask_for_stamp(state, message, state.control_out[slot], used)
+            # The first message after a wake-up finds the caches cold. One that is to teach goes as the others do.
+            number = ask_for_stamp(state, message, state.control_out[slot], used, stage == 0 and index != sample)
             # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
             answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
             pending = &state.pending[number % PENDING]

@@ -5,7 +5,8 @@ from libc.stdint cimport uint32_t, uint8_t
 from ntpd_fast._datapath cimport mmsghdr, socket_state
 
 cdef void learn(double *cost, double measured) noexcept nogil
-cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used) noexcept nogil
+cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used,
+                            bint warm) noexcept nogil
 cdef bint restart_ids(socket_state *state) noexcept nogil
 cdef void without_ids(socket_state *state, int first, int count) noexcept nogil
 cdef int read_stamps(socket_state *state) noexcept nogil
