@@ -34,6 +34,7 @@ def print_outcome(outcome: Outcome) -> None:
         print(f"{name}: " + ", ".join(f"{key} {value:,}" for key, value in counters.items()))
     print("disturbances: " + ", ".join(f"{name} {count}" for name, count in outcome.disturbances.items()))
     print("faults: " + (", ".join(f"{name} {n}" for name, n in outcome.faults._asdict().items() if n) or "none"))
+    print(f"pauses of the machine: {outcome.pauses}, the longest {outcome.pause_max_s * 1e3:.0f} ms")
     print(f"lost: {outcome.lost}; " + ", ".join(f"{name} {count}" for name, count in outcome.explained.items()))
     for problem in outcome.problems:
         print(f"PROBLEM  {problem}")
@@ -63,9 +64,18 @@ def main() -> int:
     parser.add_argument(
         "--realtime", action="store_true", help="take precedence over whatever else the machine does (needs root)"
     )
+    parser.add_argument(
+        "--stop-workers", action="store_true", help="stop a worker now and then for a quarter of a second"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/soak.json"))
     options = parser.parse_args()
-    outcome = soak(options.duration, options.rate, progress=Progress(), realtime=options.realtime)
+    outcome = soak(
+        options.duration,
+        options.rate,
+        progress=Progress(),
+        realtime=options.realtime,
+        stop_workers=options.stop_workers,
+    )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.json, outcome.as_json())
     print_outcome(outcome)

@@ -4,9 +4,12 @@ Everything goes the way a user would go: files are written, then the command is 
 """
 
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ntpd_fast.cli.ntpc.connection import Connection, Endpoint
@@ -17,7 +20,12 @@ from ntpd_fast.monitor.codec.commands import Number, Status
 from ntpd_fast.monitor.codec.layout import Message
 from tests.daemon import Daemon
 from tests.pki import Authority
+from tests.processes import children_of, status_of
 from tests.scrape import Scraper
+from tests.soak.pauses import Pauses
+
+STOP_S = (0.15, 0.3)
+"""How long a worker is stopped, at least and at most: about as long as the daemon lets a request wait."""
 
 
 @dataclass
@@ -41,14 +49,18 @@ class Place:
 
 
 class Disturber:
-    """Does what is due. `done` counts by name, `refused` what the daemon did not do."""
+    """Does what is due. `done` counts by name, `refused` what the daemon did not do.
 
-    def __init__(self, place: Place, daemon: Daemon, duration_s: float) -> None:
+    `pauses`: where to note that a worker was stopped for a moment; without, that is not done.
+    """
+
+    def __init__(self, place: Place, daemon: Daemon, duration_s: float, pauses: Pauses | None = None) -> None:
         self._place = place
         self._daemon = daemon
         self._configuration = (daemon.directory / "conf").read_text()
         self._connection = Connection([Endpoint(daemon.socket)])
         self.scrapers = [Scraper(Endpoint(daemon.socket)), Scraper(Endpoint(None, "127.0.0.1", daemon.cmdport))]
+        self._random = random.Random(1)
         self.done: dict[str, int] = {}
         self.refused: list[str] = []
         # (name, every so many seconds, what), at least a few times in a short run
@@ -63,6 +75,7 @@ class Disturber:
                 ("reload", 60.0, self._reload),
                 ("cyclelogs", 60.0, self._cycle_logs),
                 ("dump", 60.0, self._dump),
+                *([("stopped worker", 60.0, partial(self._stop_worker, pauses))] if pauses is not None else []),
             )
         )
         self._due_s = {name: interval_s for name, interval_s, _ in self._rows}
@@ -130,3 +143,23 @@ class Disturber:
 
     def _dump(self, _: int) -> None:
         self._command(Number.DUMP)
+
+    def _stop_worker(self, pauses: Pauses, turn: int) -> None:
+        """The machine has no time for one of the workers; not the one that a reload may be about to end."""
+        workers = [pid for pid in children_of(self._daemon.process.pid) if _name_of(pid).startswith("ntpd-worker")]
+        pid = workers[turn % min(2, len(workers))]
+        started_s = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(self._random.uniform(*STOP_S))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        pauses.note(started_s, time.monotonic())
+
+
+def _name_of(pid: int) -> str:
+    """What a process calls itself, "" when it has ended."""
+    try:
+        return status_of(pid, "Name")[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

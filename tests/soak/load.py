@@ -6,15 +6,13 @@ Each kind runs in a thread of its own; the generator's loop does not hold the in
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from loadtest.client import Client, Load, Result, client
-from loadtest.nts import Session, exchange_keys, sealed_bank
+from loadtest.nts import Session, answer_holds, exchange_keys, templates
 from loadtest.targets import Target
 from tests.soak.priority import take_clients
 
@@ -23,7 +21,7 @@ RATE_MAX = 100_000.0
 TURN_S = 1.0
 # Far longer than the daemon lets a request wait before it drops it.
 TIMEOUT_S = 2.0
-BANK = 64
+TEMPLATES = 64
 _LOOPBACK_FIRST = 0x7F010000
 
 
@@ -43,12 +41,17 @@ class Kind:
 KINDS = (
     Kind("basic", 0.55, 4096, 30.0),
     Kind("interleaved", 0.35, 256, 120.0, interleaved=True),
-    Kind("nts", 0.10, 1, 5.0, nts=True),
+    Kind("nts", 0.05, 64, 5.0, nts=True),
+    Kind("nts interleaved", 0.05, 64, 5.0, interleaved=True, nts=True),
 )
 
 
 class Clients(threading.Thread):
-    """One kind of client against `target`. `counters` sum up everything; `failure` is what ended it early."""
+    """One kind of client against `target`. `counters` sum up everything; `failure` is what ended it early.
+
+    NTS requests are sealed as they are sent, so that no two are alike; `unauthentic` counts those answers among some of
+    them that do not prove who sent them.
+    """
 
     def __init__(
         self, kind: Kind, target: Target, key_exchange: Target, rate: float, seed: int, *, realtime: bool = False
@@ -84,39 +87,40 @@ class Clients(threading.Thread):
 
     def _live(self) -> None:
         """A set of clients from its first request to its last."""
+        session = None
+        if self.kind.nts:
+            session = exchange_keys(self._key_exchange)
+            self.counters["key_exchanges"] += 1
         with ExitStack() as stack:
-            sender = stack.enter_context(client(self._target, self._load()))
+            sender = stack.enter_context(client(self._target, self._load(session)))
             for _ in range(round(self.kind.lives_s / TURN_S)):
                 if self._ends.is_set():
                     break
-                self._account(
-                    sender.run(TURN_S, rate=self._rate, poisson=True, sleep=True, timeout_s=TIMEOUT_S)
-                )
+                result = sender.run(TURN_S, rate=self._rate, poisson=True, sleep=True, timeout_s=TIMEOUT_S)
+                self.counters.update(result.counters)
+                self.latency_max_ns = max(self.latency_max_ns, result.latency.maximum)
+                if session is not None:
+                    self._verify(session, sender, result)
             self.buffer_drops += drops(sender)
 
-    def _load(self) -> Load:
+    def _load(self, session: Session | None) -> Load:
         # in 127.1.0.0 … 127.254.255.255, whole sets
         first = _LOOPBACK_FIRST + self._random.randrange(0xFC0000)
-        bank: Callable[[int], tuple[bytes, int]] | None = None
-        if self.kind.nts:
-            session: Session = exchange_keys(self._key_exchange)
-            self.counters["key_exchanges"] += 1
-            bank = partial(_bank, session)
-        return Load(
+        load = Load(
             clients=self.kind.clients,
             first=IPv4Address(first),
             interleaved=self.kind.interleaved,
-            bank=bank,
             stamps=False,
         )
+        if session is None:
+            return load
+        return replace(load, bank=lambda _: templates(TEMPLATES, session), seal_key=session.c2s)
 
-    def _account(self, result: Result) -> None:
-        self.counters.update(result.counters)
-        self.latency_max_ns = max(self.latency_max_ns, result.latency.maximum)
-
-
-def _bank(session: Session, seed: int) -> tuple[bytes, int]:
-    return sealed_bank(BANK, seed, session)
+    def _verify(self, session: Session, sender: Client, result: Result) -> None:
+        for sequence, datagram in result.samples:
+            self.counters["verified"] += 1
+            if not answer_holds(session, sender.request(sequence), datagram):
+                self.counters["unauthentic"] += 1
 
 
 def drops(sender: Client) -> int:

@@ -1,14 +1,14 @@
 """Real-time priority for a soak and its daemons, so that other work on the machine costs them no request.
 
 Children inherit it, and the processes that a reload adds do, too. The order is the one a server wants: who answers
-comes before who asks, and both before who reports.
+comes before who asks, and both before who reports. Who tells when nobody could run comes before all, and hardly runs.
 """
 
 import os
 
 from tests.processes import children_of, status_of
 
-WORKER, CLIENTS, OTHERS = 3, 2, 1
+WITNESS, WORKER, CLIENTS, OTHERS = 4, 3, 2, 1
 """Priorities of SCHED_FIFO; kernel threads for interrupts have 50."""
 
 
@@ -20,6 +20,12 @@ def take_realtime() -> None:
 def take_clients() -> None:
     """For the calling thread."""
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CLIENTS))
+
+
+def take_witness() -> None:
+    """For this process, if whoever started it took real-time priority."""
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(WITNESS))
 
 
 def raise_workers(supervisor: int) -> None:

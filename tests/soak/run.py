@@ -18,12 +18,14 @@ from tests.daemon import Daemon, running
 from tests.processes import is_running
 from tests.soak.disturb import Disturber, Place
 from tests.soak.load import KINDS, RATE_MAX, Clients
+from tests.soak.pauses import Drops, Pauses, Witnesses
 from tests.soak.priority import raise_workers, take_realtime
 from tests.soak.samples import Sample, Trend, read, trends
 
 WORKERS = 2
 SAMPLE_S = 10.0
 _TURN_S = 0.25
+_DROPS_S = 1.0
 # Processes are warm after so long, or after a fifth of a short run.
 _SETTLE_S = 300.0
 # Told now and then: seconds since the start, samples so far, the clients.
@@ -36,13 +38,18 @@ _SUSPICIOUS = ("Traceback", "Unexpected", "was killed", "exited with status", "s
 
 @dataclass
 class Outcome:
-    """What a soak saw. `explained`: lost requests that the daemon or the generator could not have answered or seen."""
+    """What a soak saw. `explained`: lost requests that the daemon or the generator could not have answered or seen.
+
+    `pauses`, `pause_max_s`: how often, and how long at most, the machine let nobody run or the soak stopped a worker.
+    """
 
     elapsed_s: float
     rate: float
     kinds: dict[str, dict[str, int]]
     lost: int
     explained: dict[str, int]
+    pauses: int
+    pause_max_s: float
     faults: rep.Faults
     disturbances: dict[str, int]
     reports: int
@@ -77,11 +84,17 @@ def directives(place: Place, nts_port: int, rotate_s: int) -> list[str]:
 
 
 def soak(
-    duration_s: float, rate: float, *, progress: Progress | None = None, realtime: bool = False
+    duration_s: float,
+    rate: float,
+    *,
+    progress: Progress | None = None,
+    realtime: bool = False,
+    stop_workers: bool = False,
 ) -> Outcome:
     """Run for `duration_s` with `rate` requests/s. ValueError for a rate that is out of bounds.
 
     `realtime`: everything takes precedence over whatever else the machine does; OSError where it may not.
+    `stop_workers`: now and then one of them is stopped for a moment, as a machine without time for it would.
     """
     if not 0.0 < rate <= RATE_MAX:
         raise ValueError(f"rate {rate:g} is not within {RATE_MAX:g} requests/s")
@@ -94,7 +107,13 @@ def soak(
         # long enough for a set of NTS clients to live on its cookies
         rotate_s = round(max(5.0, min(60.0, duration_s / 10)))
         daemon = stack.enter_context(running(directives(place, nts_port, rotate_s)))
-        return _watch(daemon, place, nts_port, duration_s, rate, progress, realtime=realtime)
+        pauses = Pauses()
+        witnesses = stack.enter_context(Witnesses(pauses))
+        disturber = Disturber(place, daemon, duration_s, pauses if stop_workers else None)
+        stack.callback(disturber.close)
+        return _watch(
+            daemon, disturber, witnesses, Drops(pauses), nts_port, duration_s, rate, progress, realtime=realtime
+        )
 
 
 @contextmanager
@@ -111,7 +130,9 @@ def prepared(upstream_port: int) -> Iterator[Place]:
 
 def _watch(
     daemon: Daemon,
-    place: Place,
+    disturber: Disturber,
+    witnesses: Witnesses,
+    drops: Drops,
     nts_port: int,
     duration_s: float,
     rate: float,
@@ -130,38 +151,46 @@ def _watch(
         )
         for seed, kind in enumerate(KINDS, 1)
     ]
-    disturber = Disturber(place, daemon, duration_s)
     samples: list[Sample] = []
     started = time.monotonic()
     sample_s = min(SAMPLE_S, duration_s / 20)
-    next_sample_s = 0.0
-    try:
-        for one in clients:
-            one.start()
-        while (now_s := time.monotonic() - started) < duration_s and all(one.failure is None for one in clients):
-            if realtime:
-                raise_workers(daemon.process.pid)
-            disturber.turn(now_s)
-            if now_s >= next_sample_s:
-                next_sample_s = now_s + sample_s
-                samples += read(daemon.process.pid, now_s)
-                if progress is not None:
-                    progress(now_s, samples, clients)
-            time.sleep(_TURN_S)
-        for one in clients:
-            one.end()
-        elapsed_s = time.monotonic() - started
+    next_sample_s = next_drops_s = 0.0
+
+    def look() -> rep.Faults:
         faults = disturber.scrapers[0].faults()
-    finally:
-        disturber.close()
+        witnesses.read()
+        now_s = time.monotonic()
+        drops.look(faults.ntp_receive_buffer_full + faults.ntp_waited_too_long, now_s, now_s - started)
+        return faults
+
+    for one in clients:
+        one.start()
+    while (now_s := time.monotonic() - started) < duration_s and all(one.failure is None for one in clients):
+        if realtime:
+            raise_workers(daemon.process.pid)
+        disturber.turn(now_s)
+        if now_s >= next_drops_s:
+            next_drops_s = now_s + _DROPS_S
+            look()
+        if now_s >= next_sample_s:
+            next_sample_s = now_s + sample_s
+            samples += read(daemon.process.pid, now_s)
+            if progress is not None:
+                progress(now_s, samples, clients)
+        time.sleep(_TURN_S)
+    for one in clients:
+        one.end()
+    elapsed_s = time.monotonic() - started
+    faults = look()
     assert is_running(daemon.process.pid), daemon.log
-    return _judge(daemon, clients, disturber, samples, elapsed_s, min(_SETTLE_S, duration_s / 5), rate, faults)
+    return _judge(daemon, clients, disturber, drops, samples, elapsed_s, min(_SETTLE_S, duration_s / 5), rate, faults)
 
 
 def _judge(
     daemon: Daemon,
     clients: Sequence[Clients],
     disturber: Disturber,
+    drops: Drops,
     samples: list[Sample],
     elapsed_s: float,
     settle_s: float,
@@ -172,8 +201,7 @@ def _judge(
     for one in clients:
         total.update(one.counters)
     explained = {
-        "server's receive buffer full": faults.ntp_receive_buffer_full,
-        "waited too long for the server": faults.ntp_waited_too_long,
+        "dropped by the server after a pause of the machine": drops.excused,
         "client's receive buffer full": sum(one.buffer_drops for one in clients),
     }
     found = trends(samples, settle_s)
@@ -181,8 +209,16 @@ def _judge(
     problems += [f"{one.kind.name}: {one.failure!r}" for one in clients if one.failure is not None]
     problems += [f"{total[name]} answers {name}" for name in WRONG if total[name]]
     if total["lost"] > sum(explained.values()):
-        problems.append(f"{total['lost']} requests lost, {sum(explained.values())} of them explained")
-    for name in ("answered", "interleaved", "key_exchanges"):
+        problems.append(
+            f"{total['lost']} requests lost, {total['late']} of them answered late, {sum(explained.values())} explained"
+        )
+    problems += [
+        f"{count} requests dropped by the server at {at_s:.0f} s without a pause of the machine"
+        for at_s, count in drops.unexcused[:10]
+    ]
+    if total["unauthentic"]:
+        problems.append(f"{total['unauthentic']} of {total['verified']} NTS answers are not authentic")
+    for name in ("answered", "interleaved", "key_exchanges", "verified"):
         if not total[name]:
             problems.append(f"nothing {name}")
     unanswered = sum(scraper.unanswered for scraper in disturber.scrapers)
@@ -205,6 +241,6 @@ def _judge(
         for one in clients
     }
     return Outcome(
-        elapsed_s, rate, kinds, total["lost"], explained, faults, disturber.done,
-        sum(scraper.reports for scraper in disturber.scrapers), found, problems, samples,
+        elapsed_s, rate, kinds, total["lost"], explained, drops.pauses.count, drops.pauses.longest_s, faults,
+        disturber.done, sum(scraper.reports for scraper in disturber.scrapers), found, problems, samples,
     )  # fmt: skip

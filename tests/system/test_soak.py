@@ -1,11 +1,15 @@
 """A short soak, and the judgement of the long one: what grows is found, what only moves is not."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tests.processes import wait_until
+from tests.soak.pauses import NEAR_S, Drops, Pauses, Witnesses
 from tests.soak.run import soak
 from tests.soak.samples import GROWTH_MAX_KIB, Sample, read, trends
 
@@ -22,8 +26,12 @@ def problems(samples, settle_s=100.0):
 
 
 def test_a_short_soak_loses_nothing_and_grows_nothing():
-    outcome = soak(20.0, 2000.0)
+    """Nothing is lost but what the daemon drops after a worker was stopped: no answer is taken for another."""
+    outcome = soak(20.0, 2000.0, stop_workers=True)
     assert outcome.problems == []
+    assert outcome.lost <= outcome.faults.ntp_receive_buffer_full + outcome.faults.ntp_waited_too_long
+    assert outcome.pauses >= outcome.disturbances["stopped worker"]
+    assert outcome.pause_max_s >= 0.15
     assert {trend.role for trend in outcome.trends} >= {"supervisor", "control", "worker 0", "worker 1", "nts-ke 0"}
     assert all(counters["answered"] for counters in outcome.kinds.values())
     assert all(outcome.disturbances.values())
@@ -44,6 +52,64 @@ def test_with_realtime_priority_workers_come_first():
     rows = sorted(ran.stdout.split("\n")[:-1])
     fifo = os.SCHED_FIFO
     assert rows == sorted([f"{fifo} 1"] * 2 + [f"{fifo} 3"] * 2), ran.stderr
+
+
+def test_a_drop_is_excused_by_a_pause_shortly_before_it_alone():
+    pauses = Pauses()
+    drops = Drops(pauses)
+    drops.look(0, 100.0, 0.0)
+    pauses.note(100.2, 100.3)
+    drops.look(7, 101.0, 1.0)
+    drops.look(7, 102.0, 2.0)
+    drops.look(9, 103.0, 3.0)
+    assert (drops.excused, drops.unexcused) == (7, [(3.0, 2)])
+    assert (pauses.count, round(pauses.longest_s, 3)) == (1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "near"),
+    [
+        (10.0, 10.1, True),
+        (11.9, 12.5, True),
+        (12.1, 12.2, False),
+        (11.0 - NEAR_S - 0.2, 11.0 - NEAR_S - 0.1, False),
+        (11.0 - NEAR_S - 0.2, 11.0 - NEAR_S, True),
+    ],
+)
+def test_a_pause_is_near_a_second_it_touches_or_precedes(start_s, end_s, near):
+    pauses = Pauses()
+    pauses.note(start_s, end_s)
+    assert pauses.between(11.0, 12.0) is near
+
+
+def test_a_witness_sees_that_it_could_not_run():
+    pauses = Pauses()
+    with Witnesses(pauses) as witnesses:
+        pid = witnesses.pids[0]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+
+        def seen():
+            witnesses.read()
+            return pauses.longest_s >= 0.4
+
+        wait_until(seen, "the pause is told")
+
+
+def test_a_witness_that_ended_is_missed():
+    with Witnesses(Pauses()) as witnesses:
+        for pid in witnesses.pids:
+            os.kill(pid, signal.SIGKILL)
+
+        def missed():
+            try:
+                witnesses.read()
+            except RuntimeError:
+                return True
+            return False
+
+        wait_until(missed, "its end is told")
 
 
 def test_a_leak_is_found():
