@@ -12,7 +12,7 @@ deps:
 
 $(VENV)/.stamp: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check $$($(PYTHON) packaging/requirements.py pyproject.toml)
+	$(VENV)/bin/pip install -q --disable-pip-version-check $$($(PYTHON) packaging/list_requirements.py pyproject.toml)
 	touch $@
 
 build: $(VENV)/.stamp
@@ -62,9 +62,10 @@ man: build
 rpm:
 	packaging/rpm/build.sh
 
-# The same, installed and run in a machine of their own with systemd. Needs root. Part of "make test".
+# The same, installed and run in a machine of their own with systemd; and built without libraries of their own, with the
+# oldest ones that will do. Needs root. The first is part of "make test".
 test-rpm: build
-	$(PY) -m pytest tests/system/test_rpm.py
+	$(PY) -m pytest tests/system/test_rpm.py tests/system/test_rpm_unbundled.py
 
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 20 minutes.
 bench: build

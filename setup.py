@@ -61,7 +61,6 @@ setup(
             "initializedcheck": DEBUG,
             "linetrace": DEBUG,
             "embedsignature": True,
-            "freethreading_compatible": False,
         },
         nthreads=2,
     )

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Build the RPMs of the tree as it stands into build/rpm/RPMS: packaging/rpm/build.sh [rpmbuild options].
 # Gathers the sources first; the wheels that come along are fetched once for each list of them. Where nothing has
-# changed since the last time, what is there stays.
+# changed since the last time, what is there stays. With "--without bundled" the libraries are the distribution's.
+# RPM_TOP is a directory in place of build/rpm.
 set -eu
 # what is built is the tree that is packed, with the Python of the package
 unset PYTHONPATH PYTHONHOME
 cd "$(dirname "$0")/../.."
 spec=packaging/rpm/ntpd-fast.spec
-top=$PWD/build/rpm
+top=${RPM_TOP:-$PWD/build/rpm}
 python=${RPM_PYTHON:-/usr/bin/python3}
 version=$(sed -n 's/^Version: *//p' $spec)
 
@@ -31,14 +32,17 @@ files | grep -zvE '^(\./)?(tests|loadtest/tests)/' | xargs -0 ls -d 2>/dev/null 
     tar -cf "$top/SOURCES/new.tar" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
         --transform "s,^\(\./\)*,ntpd-fast-$version/," -T -
 
+case " $* " in *" --without bundled "*) bundled= ;; *) bundled=yes ;; esac
 stamp=$top/wheels/$("$python" -c 'import platform; print(platform.python_version(), platform.machine(), sep="-")').txt
-if ! cmp -s packaging/rpm/bundled.txt "$stamp"; then
+if [ -z "$bundled" ]; then
+    stamp=/dev/null
+elif ! cmp -s packaging/rpm/bundled.txt "$stamp"; then
     rm -rf "$top/bundled"
     "$python" -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir "$top/bundled" \
         -r packaging/rpm/bundled.txt
     cp packaging/rpm/bundled.txt "$stamp"
 fi
-tar -cf "$top/SOURCES/ntpd-fast-bundled-$version.tar" --owner=0 --group=0 -C "$top" bundled
+[ -z "$bundled" ] || tar -cf "$top/SOURCES/ntpd-fast-bundled-$version.tar" --owner=0 --group=0 -C "$top" bundled
 
 made_from=$({ cat "$top/SOURCES/new.tar" "$stamp"; echo "$stamp" "$@"; } | sha256sum)
 if [ "$(cat "$top/made-from" 2>/dev/null)" = "$made_from" ]; then
