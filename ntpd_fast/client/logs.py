@@ -12,16 +12,6 @@ from ntpd_fast.client.source import SelectOption
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.events import NS_PER_S
 
-MEASUREMENTS_TITLE = (
-    "   Date (UTC) Time     IP Address   L St 123 567 ABCD  LP RP Score    Offset  Peer del. Peer disp."
-    "  Root del. Root disp. Refid     MTxRx"
-)
-STATISTICS_TITLE = (
-    "   Date (UTC) Time     IP Address    Std dev'n Est offset  Offset sd  Diff freq   Est skew  Stress"
-    "  Ns  Bs  Nr  Asym"
-)
-SELECTION_TITLE = "   Date (UTC) Time     IP Address   S EOpts Reach Score Last sample  Low end   High end"
-
 _LEAP_LETTERS = {Leap.NORMAL: "N", Leap.INSERT: "+", Leap.DELETE: "-", Leap.UNSYNCHRONISED: "?"}
 
 # in the order of the columns 123 567 ABCD

@@ -11,8 +11,7 @@ from typing import Protocol
 
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.sources import AddSourceError, Sources
-from ntpd_fast.clock.reference import ReferenceMode
-from ntpd_fast.config.model import Config, InitStepServer, SourceConfig, SourceKind, SourceOptions
+from ntpd_fast.config.model import InitStepServer, SourceConfig, SourceKind, SourceOptions
 from ntpd_fast.system.timers import Scheduler, TimerHandle
 
 CHECK_INTERVAL_S = 1.0
@@ -27,13 +26,6 @@ class SpecialReference(Protocol):
 
     def fail_special_mode(self) -> None:
         """End the mode without a measurement; calls `on_mode_end`."""
-
-
-def starting_mode(config: Config, asked: ReferenceMode, *, restarted: bool) -> ReferenceMode:
-    """The mode a daemon starts in; `asked` by its options, `restarted` is `-R`, which leaves `initstepslew` out."""
-    if asked is ReferenceMode.NORMAL and not restarted and config.initstepslew is not None:
-        return ReferenceMode.INITSTEPSLEW if config.initstepslew.servers else ReferenceMode.NORMAL
-    return asked
 
 
 class OneShot:

@@ -51,6 +51,13 @@ class ReferenceMode(enum.Enum):
     """`-Q`: only tell the offset, then end."""
 
 
+def starting_mode(config: Config, asked: ReferenceMode, *, restarted: bool) -> ReferenceMode:
+    """The mode a daemon starts in; `asked` by its options, `restarted` is `-R`, which leaves `initstepslew` out."""
+    if asked is ReferenceMode.NORMAL and not restarted and config.initstepslew is not None:
+        return ReferenceMode.INITSTEPSLEW if config.initstepslew.servers else ReferenceMode.NORMAL
+    return asked
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceOptions:
     """The directives that rule the discipline."""

@@ -1,4 +1,4 @@
-"""The synchronising half of control: clock, reference, sources and their sockets, put together from a configuration.
+"""The clock and the reference that is served of it, put together from a configuration.
 
 `Clockwork` makes the parts in the order they need each other and closes them in the opposite one. It publishes to
 shared memory; it opens no server socket and knows no command. Who may touch the real clock is decided by the driver
@@ -15,9 +15,6 @@ from typing import Any
 
 from ntpd_fast._clock import monotonic_raw_readings, realtime_readings
 from ntpd_fast._record import dataclass, field, replace
-from ntpd_fast.client.auth import Authenticator, KeyStore
-from ntpd_fast.client.poller import Poller, PollerOptions
-from ntpd_fast.client.sources import DaemonFacts, Sources, SourcesHooks, key_authenticators
 from ntpd_fast.clock.driftfile import DriftFile
 from ntpd_fast.clock.driver import ClockDriver
 from ntpd_fast.clock.drivers.linux import LinuxDriver
@@ -30,7 +27,7 @@ from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, Referen
 from ntpd_fast.clock.restore import restore_time
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.clock.tempcomp import TemperatureCompensation, model_of
-from ntpd_fast.config.model import Config, SourceConfig
+from ntpd_fast.config.model import Config
 from ntpd_fast.system.era import era_start_s
 from ntpd_fast.system.messages import Log
 from ntpd_fast.system.timers import AsyncioScheduler
@@ -68,28 +65,23 @@ class ClockworkOptions:
 
 
 class Clockwork:
-    """Everything between the network's answers and the clock. Call `start` when the rest of the daemon is ready."""
+    """What sources correct and workers serve. `publish` takes every new reference page."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
         driver: ClockDriver,
-        keys: KeyStore,
         *,
         log: Log,
         publish: Callable[[ServedReference], None],
         outlets: Outlets | None = None,
-        facts: DaemonFacts | None = None,
-        hooks: SourcesHooks | None = None,
-        authenticators: Callable[[SourceConfig], Authenticator] | None = None,
         options: ClockworkOptions | None = None,
     ) -> None:
-        """`publish` takes every new reference page. `authenticators` replaces those of symmetric keys."""
         options = options or ClockworkOptions()
         outlets = outlets or Outlets()
-        generator = random.SystemRandom()
-        self.scheduler = AsyncioScheduler(loop, generator)
+        self.random = random.SystemRandom()
+        self.scheduler = AsyncioScheduler(loop, self.random)
         self.clock = LocalClock(
             driver,
             self.scheduler,
@@ -112,7 +104,7 @@ class Clockwork:
             self.clock,
             replace(configured, **options.commanded),
             log=log,
-            random=generator,
+            random=self.random,
             outlets=Outlets(
                 on_publish=publish,
                 tracking_log=outlets.tracking_log,
@@ -130,18 +122,6 @@ class Clockwork:
         if config.kernelclock is not None:
             self._kernel = KernelClock(self.clock, self.reference, config.kernelclock, log)
             self._kernel.start()
-        self.poller = Poller(loop, self.clock, PollerOptions.from_config(config), log)
-        self.sources = Sources(
-            self.clock,
-            self.reference,
-            self.poller,
-            config,
-            log=log,
-            random=generator,
-            authenticators=authenticators or key_authenticators(keys, log),
-            facts=facts,
-            hooks=hooks,
-        )
         publish(self.reference.page())
 
     def compensate(self, config: Config, write_line: Callable[[str], None] | None) -> None:
@@ -161,14 +141,8 @@ class Clockwork:
         )
         self.tempcomp.start()
 
-    def start(self) -> None:
-        """Begin to ask the sources."""
-        self.sources.start()
-
     def close(self) -> None:
-        """Stop asking, leave the clock at its base frequency and keep what the next start needs."""
-        self.sources.close()
-        self.poller.close()
+        """Leave the clock at its base frequency and keep what the next start needs."""
         if self._kernel is not None:
             self._kernel.close()
         self.reference.close()

@@ -1,6 +1,6 @@
 """What people may ask of control and tell it: the command protocol, and reading the configuration again.
 
-Loaded and started when the time is served already (`main.begin`).
+Loaded and started when the time is served already (`rest`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def start_commanding(context: Context, running: Running) -> Commanding:
         running.plane.publish_access(table)
         running.serving.follow(table)
 
-    sources = SourceBackend(clockwork.sources, running.upstream.names, era_start_s(), tell)
+    sources = SourceBackend(running.upstream.sources, running.upstream.names, era_start_s(), tell)
     faults = FaultReport(setup.shared, running.plane, partial(ke_counters, setup.shared))
     access = AccessBackend(setup.plan.access, "NTP", tell, access_changed)
     command_access = AccessBackend(AccessTable.from_rules(config.cmd_access), "command", tell)

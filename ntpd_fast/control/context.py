@@ -8,23 +8,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ntpd_fast._record import dataclass
-from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockwork import Clockwork
 from ntpd_fast.control.dataplane import DataPlane
-from ntpd_fast.control.dumping import Dumping
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.mailing import Mailing
-from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
-from ntpd_fast.control.serving import Serving
 from ntpd_fast.control.setup import Setup
-from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.server.channel import Message
 from ntpd_fast.server.supervisor import EXIT_END
 
 if TYPE_CHECKING:
+    from ntpd_fast.control.broadcast import Broadcaster
+    from ntpd_fast.control.dumping import Dumping
     from ntpd_fast.control.nts import NtsServerKeys
+    from ntpd_fast.control.ntsclient import NtsClient
+    from ntpd_fast.control.serving import Serving
+    from ntpd_fast.control.upstream import Upstream
 
 
 def _heed_nothing(message: Message) -> None:
@@ -56,17 +56,29 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """What keeps the time and serves it."""
+class Serviceable:
+    """What the time can be served with: there before READY."""
 
     plane: DataPlane
     keys: Keys
     files: LogFiles
     mailing: Mailing
-    nts: NtsClient
     clockwork: Clockwork
+    server_keys: NtsServerKeys | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """All that keeps the time and serves it."""
+
+    plane: DataPlane
+    keys: Keys
+    files: LogFiles
+    mailing: Mailing
+    clockwork: Clockwork
+    server_keys: NtsServerKeys | None
+    nts: NtsClient
     upstream: Upstream
     dumping: Dumping
     serving: Serving
     broadcaster: Broadcaster
-    server_keys: NtsServerKeys | None

@@ -8,17 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ntpd_fast.client.actions import MeasurementRecord
-from ntpd_fast.client.logs import (
-    MEASUREMENTS_TITLE,
-    SELECTION_TITLE,
-    STATISTICS_TITLE,
-    format_measurement,
-    format_selection,
-    format_statistics,
-)
-from ntpd_fast.client.sources import SourcesHooks
+from ntpd_fast.client.logtitles import MEASUREMENTS_TITLE, SELECTION_TITLE, STATISTICS_TITLE
 from ntpd_fast.clock.rtclog import RTC_LOG_TITLE
 from ntpd_fast.clock.tempcomp import TEMPCOMP_LOG_TITLE
 from ntpd_fast.clock.trackinglog import TRACKING_LOG_TITLE, TrackingRecord
@@ -26,6 +18,10 @@ from ntpd_fast.config.model import Config, LogKind
 from ntpd_fast.refclock.log import REFCLOCKS_LOG_TITLE
 from ntpd_fast.system.logfiles import LogFile
 from ntpd_fast.system.messages import Log, Severity
+
+if TYPE_CHECKING:
+    from ntpd_fast.client.actions import MeasurementRecord
+    from ntpd_fast.client.sources import SourcesHooks
 
 TITLES = {
     LogKind.MEASUREMENTS: MEASUREMENTS_TITLE,
@@ -81,6 +77,9 @@ class LogFiles:
 
     def attach(self, hooks: SourcesHooks) -> None:
         """Have the sources log, or no longer."""
+        # in memory since there are sources
+        from ntpd_fast.client.logs import format_measurement, format_selection, format_statistics
+
         hooks.measurements = hooks.statistics = hooks.selection = None
         measurements = self.writer(LogKind.MEASUREMENTS)
         if measurements is not None:

@@ -20,37 +20,28 @@ import uvloop
 
 from ntpd_fast._auth import KeyTableFull
 from ntpd_fast._record import fields
-from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
-from ntpd_fast.client.sources import DaemonFacts, SourcesHooks
 from ntpd_fast.clock.drivers.linux import ClockDriverError
 from ntpd_fast.clock.reference import Outlets, ReferenceMode
+from ntpd_fast.clock.referenceoptions import starting_mode
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.config.model import LogKind
-from ntpd_fast.control.associations import AssociationReader
-from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.clockwork import Clockwork, ClockworkOptions, choose_driver
-from ntpd_fast.control.context import Context, Running
+from ntpd_fast.control.context import Context, Serviceable
 from ntpd_fast.control.dataplane import DataPlane
-from ntpd_fast.control.dumping import Dumping
 from ntpd_fast.control.journalmemory import is_empty
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
 from ntpd_fast.control.mailing import Mailing
-from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.overseer import Overseer
-from ntpd_fast.control.serving import Serving, repeat
 from ntpd_fast.control.setup import Setup
-from ntpd_fast.control.signing import make_signer
 from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
-from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.server.access import AccessTableFull
 from ntpd_fast.server.shared import ReferencePage
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED, HELD_SIGNALS
 from ntpd_fast.system import privileges
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.log import log_function
-from ntpd_fast.system.syscalls import Kind
-from ntpd_fast.system.timers import Scheduler
+from ntpd_fast.system.timers import Scheduler, repeat
 
 if TYPE_CHECKING:
     from ntpd_fast.control.journal import Journal
@@ -78,36 +69,18 @@ def run_control(setup: Setup, overseer: Overseer) -> int:
         keys = Keys(setup.config.keyfile, setup.keys, tell)
         commanded = obey_before_workers_see(context, journal, keys)
         plane = start_data_plane(context, keys)
-        nts = NtsClient(loop, setup.config, keys, family=setup.run.family)
         files = LogFiles(setup.config, tell)
         parts.callback(files.close)
         mailing = Mailing(loop, setup.config, setup.run.program, tell)
         parts.callback(mailing.close)
-        clockwork = start_clockwork(context, keys, nts, files, mailing, commanded)
-        upstream = start_upstream(context, clockwork, plane)
-        dumping = start_dumps(context, clockwork, upstream)
+        clockwork = start_clockwork(context, files, mailing, commanded)
         server_keys = start_nts_server(context, clockwork)
-        serving = start_serving(context, clockwork, upstream)
-        broadcaster = start_broadcasts(context, clockwork)
-        running = Running(
-            plane=plane,
-            keys=keys,
-            files=files,
-            mailing=mailing,
-            nts=nts,
-            clockwork=clockwork,
-            upstream=upstream,
-            dumping=dumping,
-            serving=serving,
-            broadcaster=broadcaster,
-            server_keys=server_keys,
-        )
         parts.callback(overseer.watch(loop, lambda: context.end(EXIT_END), context.listen))
         start_timeout(context, clockwork)
         start_signs_of_life(context, clockwork.scheduler)
         start_status(context, clockwork)
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD_SIGNALS)
-        begin(context, running)
+        begin(context, Serviceable(plane, keys, files, mailing, clockwork, server_keys))
         loop.run_forever()
         overseer.stopping()
     return context.exit_status
@@ -120,44 +93,18 @@ def handle_signals(context: Context) -> None:
         context.loop.add_signal_handler(number, context.end, EXIT_END)
 
 
-def begin(context: Context, running: Running) -> None:
-    """The time is served: say so. Then have commands answered, close ourselves in, and ask the sources.
+def begin(context: Context, served: Serviceable) -> None:
+    """The time is served: say so, and then start the rest, which keeps nobody waiting any more.
 
-    What answers commands is loaded when it keeps nobody waiting any more (it is a fifth of the start); commands wait in
-    their sockets meanwhile. The loop does not turn yet: nothing that came from outside is read before the process is
-    closed in.
+    What asks sources and what answers commands is half of what there is to load. Commands wait in their sockets
+    meanwhile. The loop does not turn yet: nothing that came from outside is read before the process is closed in.
     """
-    clockwork, upstream, setup = running.clockwork, running.upstream, context.setup
-    mode = clockwork.reference.mode
-    if mode is not ReferenceMode.INITSTEPSLEW:
+    if served.clockwork.reference.mode is not ReferenceMode.INITSTEPSLEW:
         context.overseer.ready()
     load_rest()
-    from ntpd_fast.control.commanding import start_commanding
+    from ntpd_fast.control.rest import start_rest
 
-    commanding = start_commanding(context, running)
-    context.heed = commanding.heed
-    setup.sandbox.close_in(Kind.CONTROL)
-    obey_in_sources = commanding.obey()
-    if mode is not ReferenceMode.INITSTEPSLEW:
-        upstream.start()
-        obey_in_sources()
-        if mode is not ReferenceMode.NORMAL:
-            watch = OneShot(clockwork.sources, clockwork.reference, clockwork.scheduler)
-            context.parts.callback(watch.close)
-            watch.start()
-        return
-
-    def begin_normally() -> None:
-        upstream.start()
-        obey_in_sources()
-        context.overseer.ready()
-
-    assert setup.config.initstepslew is not None
-    servers = setup.config.initstepslew.servers
-    initial = InitStepSlew(clockwork.sources, clockwork.reference, clockwork.scheduler, servers, begin_normally)
-    context.parts.callback(initial.close)
-    context.mode_ended = initial.finish
-    initial.start()
+    start_rest(context, served)
 
 
 def load_rest() -> None:
@@ -166,7 +113,7 @@ def load_rest() -> None:
     """
     was_enabled = gc.isenabled()
     gc.disable()
-    importlib.import_module("ntpd_fast.control.commanding")
+    importlib.import_module("ntpd_fast.control.rest")
     if was_enabled:
         gc.enable()
 
@@ -224,9 +171,9 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
 
 
 def start_clockwork(
-    context: Context, keys: Keys, nts: NtsClient, files: LogFiles, mailing: Mailing, commanded: Mapping[str, Any]
+    context: Context, files: LogFiles, mailing: Mailing, commanded: Mapping[str, Any]
 ) -> Clockwork:
-    """Clock, reference and sources; what they find is published to the workers. `commanded`: see `journal`."""
+    """Clock and reference; what they find is published to the workers. `commanded`: see `journal`."""
     setup = context.setup
     config, run, shared = setup.config, setup.run, setup.shared
 
@@ -251,13 +198,10 @@ def start_clockwork(
         driver = choose_driver(config, controls_clock=run.control_clock, log=tell)
     except ClockDriverError as error:
         raise FatalError(str(error)) from error
-    hooks = SourcesHooks(added=nts.adopt)
-    files.attach(hooks)
     clockwork = Clockwork(
         context.loop,
         config,
         driver,
-        keys,
         log=tell,
         publish=publish,
         outlets=Outlets(
@@ -266,12 +210,6 @@ def start_clockwork(
             terminate=lambda: context.end(EXIT_FAILED),
             on_mode_end=mode_ended,
         ),
-        facts=DaemonFacts(
-            serving=bool(setup.plan.binds),
-            net_corrections=config.ptpport != 0,
-        ),
-        hooks=hooks,
-        authenticators=nts.authenticator,
         options=ClockworkOptions(
             mode=mode,
             restarted=run.restarted,
@@ -282,60 +220,7 @@ def start_clockwork(
         ),
     )
     context.parts.callback(clockwork.close)
-    nts.bind(clockwork.clock, clockwork.sources)
-    context.parts.callback(nts.close)
     return clockwork
-
-
-def start_dumps(context: Context, clockwork: Clockwork, upstream: Upstream) -> Dumping:
-    """Measurements that outlive the daemon, with `dumpdir`."""
-    setup = context.setup
-    dumping = Dumping(setup.config.dumpdir, clockwork.sources, tell)
-    dumping.load(upstream.names, wanted=setup.run.reload_dumps)
-    context.parts.callback(dumping.save)
-    return dumping
-
-
-def start_upstream(context: Context, clockwork: Clockwork, plane: DataPlane) -> Upstream:
-    """Names and sources, and the packets of associations that come by the server sockets."""
-    setup = context.setup
-    config = setup.config
-    upstream = Upstream(
-        context.loop,
-        config,
-        clockwork,
-        plane,
-        family=setup.run.family,
-        log=tell,
-        sign=make_signer(config, setup.ntp_sockets.for_control, tell),
-    )
-    context.parts.callback(upstream.close)
-    for opened in setup.ntp_sockets.for_control():
-        clockwork.poller.attach_server_socket(opened, own=setup.workers > 0)
-    for opened in setup.ntp_sockets.for_control_ptp():
-        clockwork.poller.attach_server_socket(opened, own=setup.workers > 0, ptp=True)
-    reader = AssociationReader(context.loop, [ours for ours, _ in setup.associations], upstream.receive)
-    context.parts.callback(reader.close)
-    return upstream
-
-
-def start_serving(context: Context, clockwork: Clockwork, upstream: Upstream) -> Serving:
-    """With `workers 0`: answer NTP in this process."""
-    setup = context.setup
-    serving = Serving(context.loop, clockwork, setup, context.overseer, upstream.receive)
-    context.parts.callback(serving.close)
-    if setup.workers == 0:
-        for opened in [*setup.ntp_sockets.for_control(), *setup.ntp_sockets.for_control_ptp()]:
-            serving.serve(opened)
-    return serving
-
-
-def start_broadcasts(context: Context, clockwork: Clockwork) -> Broadcaster:
-    """Tell the time unasked, where that is configured."""
-    setup = context.setup
-    return Broadcaster(
-        setup.config.broadcasts, setup.ntp_sockets.for_control, clockwork.clock, clockwork.reference, tell
-    )
 
 
 def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:

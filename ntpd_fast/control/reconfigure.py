@@ -110,7 +110,7 @@ def _answering(parts: Parts, config: Config) -> None:
 def _logs(parts: Parts, config: Config) -> None:
     files, clockwork = parts.files, parts.clockwork
     files.reconfigure(config)
-    files.attach(clockwork.sources.hooks)
+    files.attach(parts.upstream.sources.hooks)
     clockwork.reference.set_outlets(replace(clockwork.reference.outlets, tracking_log=files.tracking))
 
 
@@ -155,7 +155,7 @@ def _manual(parts: Parts, config: Config) -> None:
 
 
 def _selection(parts: Parts, config: Config) -> None:
-    parts.clockwork.sources.reconfigure(config)
+    parts.upstream.sources.reconfigure(config)
 
 
 def _nts_client(parts: Parts, config: Config) -> None:

@@ -11,24 +11,24 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
 
-from ntpd_fast.control.associations import AssociationReader, Handed
+from ntpd_fast.control.associations import AssociationReader
 from ntpd_fast.control.clockwork import Clockwork
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.plan import bind_addresses
 from ntpd_fast.control.setup import Setup
+from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.engine import Engine, PtpOptions, address_of
 from ntpd_fast.server.sockets import Group, close_group, cut_off
 from ntpd_fast.server.worker import BEAT_S
-from ntpd_fast.system.timers import Scheduler
+from ntpd_fast.system.timers import repeat
 
 log = logging.getLogger(__name__)
 
 
 class Serving:
-    """`receive` gets the packets of associations that arrive on the server sockets of this process."""
+    """Packets of associations that arrive on the server sockets of this process go to `upstream`."""
 
     def __init__(
         self,
@@ -36,13 +36,13 @@ class Serving:
         clockwork: Clockwork,
         setup: Setup,
         overseer: Overseer,
-        receive: Callable[[Handed], None],
+        upstream: Upstream,
     ) -> None:
         self._loop = loop
         self._clockwork = clockwork
         self._setup = setup
         self._overseer = overseer
-        self._receive = receive
+        self._upstream = upstream
         self._engine: Engine | None = None
         self._reader: AssociationReader | None = None
         self._pair: tuple[socket.socket, ...] = ()
@@ -53,7 +53,7 @@ class Serving:
             self._engine.add(opened)
             return
         self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._reader = AssociationReader(self._loop, [self._pair[0]], self._receive)
+        self._reader = AssociationReader(self._loop, [self._pair[0]], self._upstream.receive)
         config = self._setup.config
         ptp = PtpOptions.of(config.ptpport, config.ptpdomain)
         engine = Engine([opened], self._setup.shared, 0, channel=self._pair[1].fileno(), ptp=ptp)
@@ -85,24 +85,24 @@ class Serving:
         opened = group.control
         assert opened is not None
         has_workers = self._setup.workers > 0
-        self._clockwork.poller.attach_server_socket(opened, own=has_workers, ptp=group.bind.ptp)
+        self._upstream.poller.attach_server_socket(opened, own=has_workers, ptp=group.bind.ptp)
         if not has_workers:
             self.serve(opened)
-        self._clockwork.sources.facts.serving = True
+        self._upstream.sources.facts.serving = True
 
     def end(self, group: Group) -> None:
         """Serve an address no longer: answer what has come, and close our sockets."""
         opened = group.control
         assert opened is not None
         name = address_of(opened)
-        self._clockwork.poller.detach_server_socket(opened)
+        self._upstream.poller.detach_server_socket(opened)
         cut_off(group)
         if self._engine is not None:
             # a socket of a kind that is not served from here is not there
             with contextlib.suppress(KeyError):
                 self._engine.drop(name)
         close_group(group)
-        self._clockwork.sources.facts.serving = bool(self._setup.ntp_sockets.groups)
+        self._upstream.sources.facts.serving = bool(self._setup.ntp_sockets.groups)
 
     def close(self) -> None:
         """Stop answering; what is queued stays in the sockets."""
@@ -112,13 +112,3 @@ class Serving:
             self._reader.close()
         for end in self._pair:
             end.close()
-
-
-def repeat(scheduler: Scheduler, interval_s: float, action: Callable[[], None]) -> None:
-    """Do something now and every `interval_s` until the scheduler is closed."""
-
-    def again() -> None:
-        action()
-        scheduler.call_later(interval_s, again)
-
-    again()

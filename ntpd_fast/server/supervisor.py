@@ -62,6 +62,8 @@ class Limits:
     """A worker that does not stop by then is killed so that its successor can go."""
     check_s: float = 0.5
     """An answer to ourselves that has not come by then is asked for again; at the start, only `CHECKS_MAX` times."""
+    idle_s: float = 0.5
+    """From READY to what can wait: the first requests and control have the processors to themselves."""
     backoff_first_s: float = 0.1
     backoff_max_s: float = 30.0
     backoff_forget_s: float = 10.0
@@ -169,8 +171,8 @@ class _Wakeup:
 class Supervisor:
     """Runs the slots until the daemon ends.
 
-    `on_ready`: called once, when all are ready; `on_idle`: when that was told. `on_open`: opens sockets of a family
-    that somebody was allowed to ask in. `on_reload`: begins the script of a reload.
+    `on_ready`: called once, when all are ready; `on_idle`: some time after that was told. `on_open`: opens sockets of a
+    family that somebody was allowed to ask in. `on_reload`: begins the script of a reload.
     """
 
     def __init__(
@@ -191,6 +193,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._on_open = on_open
         self._on_idle = on_idle
+        self._idle_ns: int | None = None
         self._check = check
         self._checks_left = 0
         self._check_deadline_ns: int | None = None
@@ -262,6 +265,8 @@ class Supervisor:
         deadlines = [now_ns + int(longest_s * NS_PER_S)]
         if self._check_deadline_ns is not None:
             deadlines.append(self._check_deadline_ns)
+        if self._idle_ns is not None:
+            deadlines.append(self._idle_ns)
         for slot in self.slots:
             if slot.restart_ns is not None:
                 deadlines.append(slot.restart_ns)
@@ -386,7 +391,7 @@ class Supervisor:
             self._on_ready()
         self._notify.ready()
         if self._on_idle is not None:
-            self._on_idle()
+            self._idle_ns = self._monotonic_ns() + int(self._limits.idle_s * NS_PER_S)
 
     def _ask(self) -> bool:
         """Send a request of our own; false when there is no way to."""
@@ -550,6 +555,9 @@ class Supervisor:
         self._turn_ns = now_ns
         if self._check_deadline_ns is not None and self._check_deadline_ns <= now_ns and not self._ending:
             self._check_again()
+        if self._idle_ns is not None and self._idle_ns <= now_ns and self._on_idle is not None:
+            self._idle_ns = None
+            self._on_idle()
         for slot in self.slots:
             if slot.restart_ns is not None and slot.restart_ns <= now_ns:
                 self._start(slot)
@@ -595,7 +603,7 @@ class Supervisor:
             return
         self._ending = True
         self._status = status
-        self._check_deadline_ns = None
+        self._check_deadline_ns = self._idle_ns = None
         self._notify.stopping()
         deadline_ns = self._monotonic_ns() + int(self._limits.end_s * NS_PER_S)
         for slot in self.slots:

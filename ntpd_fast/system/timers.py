@@ -325,3 +325,13 @@ class AsyncioScheduler:
 def loop_timeout_ms(delay_ns: int) -> int:
     """Whole milliseconds (at least 1) to wait so that a loop with that resolution is not early."""
     return max(1, -(-delay_ns // 1_000_000))
+
+
+def repeat(scheduler: Scheduler, interval_s: float, action: Callable[[], None]) -> None:
+    """Do something now and every `interval_s` until the scheduler is closed."""
+
+    def again() -> None:
+        action()
+        scheduler.call_later(interval_s, again)
+
+    again()

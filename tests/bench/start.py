@@ -24,7 +24,7 @@ from tests.system.harness import REQUEST, free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
-SETTLING_S = 0.5
+SETTLING_S = 1.5
 # packaging/files/launcher.in
 LAUNCHER = """
 import gc, sys

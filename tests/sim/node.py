@@ -14,7 +14,7 @@ from ntpd_fast.client.actions import MeasurementRecord
 from ntpd_fast.client.dumps import DumpReload, Dumps
 from ntpd_fast.client.names import Names
 from ntpd_fast.client.ntpsource import NtpSource
-from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
+from ntpd_fast.client.oneshot import InitStepSlew, OneShot
 from ntpd_fast.client.sources import Sources, SourcesHooks, key_authenticators
 from ntpd_fast.client.stamps import StampSource
 from ntpd_fast.clock.driftfile import Drift
@@ -22,6 +22,7 @@ from ntpd_fast.clock.drivers.linux import LinuxDriver
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
+from ntpd_fast.clock.referenceoptions import starting_mode
 from ntpd_fast.clock.served import ServedReference
 from ntpd_fast.clock.trackinglog import TrackingRecord
 from ntpd_fast.config.keyfile import SymmetricKey

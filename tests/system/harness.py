@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntpd_fast.cli.daemon import main
-from ntpd_fast.control import commanding  # noqa: F401  (tests take descriptors away as soon as a daemon answers)
+from ntpd_fast.control import rest  # noqa: F401  (tests take descriptors away as soon as a daemon answers)
 from tests.processes import FILTER, PATIENCE_S, children_of, is_running, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -69,7 +69,7 @@ def test_terminals_keys_reach_the_whole_group_and_end_well(make_daemon):
     assert daemon.wait() == 0
     assert daemon.log_texts()[-1] == "ntpd-fast exiting"
     assert not any(is_running(pid) for pid in family)
-    assert not any("killed" in line or "exited" in line for line in daemon.log_texts())
+    assert not any("killed" in line or "exited" in line for line in daemon.log_texts()), daemon.errors()
 
 
 def test_default_number_of_workers(make_daemon):

@@ -7,9 +7,6 @@ from ipaddress import IPv4Address
 
 from ntpd_fast.client.actions import MeasurementRecord
 from ntpd_fast.client.logs import (
-    MEASUREMENTS_TITLE,
-    SELECTION_TITLE,
-    STATISTICS_TITLE,
     SelectionRecord,
     StatisticsRecord,
     format_measurement,
@@ -17,6 +14,7 @@ from ntpd_fast.client.logs import (
     format_statistics,
     format_tests,
 )
+from ntpd_fast.client.logtitles import MEASUREMENTS_TITLE, SELECTION_TITLE, STATISTICS_TITLE
 from ntpd_fast.client.response import PassedTests
 from ntpd_fast.client.samplefilter import Sample
 from ntpd_fast.client.selection import SelectReport

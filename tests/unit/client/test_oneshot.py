@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ntpd_fast.client.oneshot import InitStepSlew, OneShot, starting_mode
+from ntpd_fast.client.oneshot import InitStepSlew, OneShot
 from ntpd_fast.clock.reference import ReferenceMode
+from ntpd_fast.clock.referenceoptions import starting_mode
 from ntpd_fast.config.loader import parse_lines
 from tests.unit.client.test_names import Daemon
 

@@ -46,7 +46,7 @@ def test_uvloop_turns_and_tls_is_loaded_only_for_those_who_ask(before, stand_in,
 def test_the_daemon_has_one_crypto_library():
     """`secrets`, `hashlib` and `ssl` each load libcrypto; the GnuTLS that is there anyway does the same."""
     code = "import sys; from ntpd_fast.cli import start, daemon; print([m for m in FORBIDDEN if m in sys.modules])"
-    code = code.replace("daemon;", "daemon; import ntpd_fast.control.commanding;").replace(
+    code = code.replace("daemon;", "daemon; import ntpd_fast.control.rest;").replace(
         "from ntpd_fast.cli", "from ntpd_fast.system.eventloop import *; load_without_tls(); from ntpd_fast.cli"
     )
     code = code.replace("FORBIDDEN", repr(["ssl", "_ssl", "_hashlib", "hashlib", "secrets", "hmac"]))
