@@ -60,7 +60,7 @@ class Progress:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--duration", metavar="S", type=bounded(5.0, DURATION_MAX_S), default=3600.0)
-    parser.add_argument("--rate", metavar="PER_S", type=bounded(100.0, RATE_MAX), default=40_000.0)
+    parser.add_argument("--rate", metavar="PER_S", type=bounded(100.0, RATE_MAX), default=50_000.0)
     parser.add_argument(
         "--realtime", action="store_true", help="take precedence over whatever else the machine does (needs root)"
     )

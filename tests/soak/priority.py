@@ -5,11 +5,15 @@ comes before who asks, and both before who reports. Who tells when nobody could 
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.processes import children_of, status_of
 
 WITNESS, WORKER, CLIENTS, OTHERS = 4, 3, 2, 1
 """Priorities of SCHED_FIFO; kernel threads for interrupts have 50."""
+_FOLLOW_S = 0.02
 
 
 def take_realtime() -> None:
@@ -28,11 +32,34 @@ def take_witness() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(WITNESS))
 
 
-def raise_workers(supervisor: int) -> None:
-    """Workers before the rest; those that a reload adds as soon as this is called again."""
+def raise_workers(supervisor: int, raised: set[int]) -> None:
+    """Workers before the rest; those that a reload adds as soon as this is called again. `raised`: who was already."""
     for pid in children_of(supervisor):
+        if pid in raised:
+            continue
         try:
             if status_of(pid, "Name")[0].startswith("ntpd-worker"):
                 os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(WORKER))
+                raised.add(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+@contextmanager
+def workers_first(supervisor: int) -> Iterator[None]:
+    """Raise workers all the time, those that come, too: else others would keep them from their first requests."""
+    ends = threading.Event()
+    raised: set[int] = set()
+
+    def follow() -> None:
+        while not ends.wait(_FOLLOW_S):
+            raise_workers(supervisor, raised)
+
+    raise_workers(supervisor, raised)
+    thread = threading.Thread(target=follow, name="priorities")
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()

@@ -19,7 +19,7 @@ from tests.processes import is_running
 from tests.soak.disturb import Disturber, Place
 from tests.soak.load import KINDS, RATE_MAX, Clients
 from tests.soak.pauses import Drops, Pauses, Witnesses
-from tests.soak.priority import raise_workers, take_realtime
+from tests.soak.priority import take_realtime, workers_first
 from tests.soak.samples import Sample, Trend, read, trends
 
 WORKERS = 2
@@ -111,6 +111,8 @@ def soak(
         witnesses = stack.enter_context(Witnesses(pauses))
         disturber = Disturber(place, daemon, duration_s, pauses if stop_workers else None)
         stack.callback(disturber.close)
+        if realtime:
+            stack.enter_context(workers_first(daemon.process.pid))
         return _watch(
             daemon, disturber, witnesses, Drops(pauses), nts_port, duration_s, rate, progress, realtime=realtime
         )
@@ -166,8 +168,6 @@ def _watch(
     for one in clients:
         one.start()
     while (now_s := time.monotonic() - started) < duration_s and all(one.failure is None for one in clients):
-        if realtime:
-            raise_workers(daemon.process.pid)
         disturber.turn(now_s)
         if now_s >= next_drops_s:
             next_drops_s = now_s + _DROPS_S

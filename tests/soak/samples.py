@@ -67,7 +67,7 @@ class Trend:
     own_last_kib: float
     shared_kib: int
     descriptors_first: int
-    """The most there were in the first third: log files and connections come and go."""
+    """The most there were in the first half: log files and connections come and go."""
     descriptors_last: int
     """The fewest there were at the end."""
 
@@ -110,6 +110,6 @@ def _trend(role: str, processes: int, samples: Sequence[Sample]) -> Trend:
         median(sample.own_kib for sample in first),
         median(sample.own_kib for sample in last),
         samples[-1].shared_kib,
-        max(sample.descriptors for sample in samples[: max(1, len(samples) // 3)]),
+        max(sample.descriptors for sample in samples[: max(1, len(samples) // 2)]),
         min(sample.descriptors for sample in last),
     )
