@@ -123,8 +123,8 @@ def witness(core: int) -> None:
     """Write start and end of each pause of this core until the standard input ends."""
     os.sched_setaffinity(0, {core})
     take_witness()
-    os.write(1, b"\n")
     last_s = time.monotonic()
+    os.write(1, b"\n")
     while not select.select([0], [], [], LOOK_S)[0]:
         now_s = time.monotonic()
         if now_s - last_s >= PAUSE_S:
