@@ -6,9 +6,9 @@ ACCESS_STEPS_MAX steps, whatever the bytes are.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, addr_from_packed, ntp_addr
 
 cdef extern from *:
     """
@@ -122,14 +122,7 @@ cdef class AccessView:
     def check(self, bytes address) -> bool:
         """Whether the address (4 or 16 bytes, network order) may ask."""
         cdef ntp_addr addr
-        memset(&addr, 0, sizeof(addr))
-        if len(address) == 4:
-            addr.family = FAMILY_IPV4
-        elif len(address) == 16:
-            addr.family = FAMILY_IPV6
-        else:
-            raise ValueError("an address has 4 or 16 bytes")
-        memcpy(addr.bytes, <const uint8_t *> address, len(address))
+        addr_from_packed(&addr, address)
         return access_check(&self._bytes[0], &addr)
 
     def any_allowed(self, int family) -> bool:

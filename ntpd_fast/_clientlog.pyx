@@ -10,7 +10,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, addr_from_packed, ntp_addr
 from ntpd_fast._random cimport RNG_SIZE, rng_buf, rng_fill, rng_take
 
 cdef extern from *:
@@ -472,18 +472,6 @@ cdef int clientlog_interval(int rate) noexcept nogil:
     return (rate + 2 if rate > 0 else rate - 2 if rate < 0 else 0) / -4
 
 
-cdef bint _addr_of(bytes address, ntp_addr *addr) except -1:
-    memset(addr, 0, sizeof(ntp_addr))
-    if len(address) == 4:
-        addr.family = FAMILY_IPV4
-    elif len(address) == 16:
-        addr.family = FAMILY_IPV6
-    else:
-        raise ValueError("an address has 4 or 16 bytes")
-    memcpy(addr.bytes, <const uint8_t *> address, len(address))
-    return True
-
-
 def shard_size(uint32_t blocks) -> int:
     """Bytes of a shard with this many blocks of 16 records."""
     return clientlog_size(blocks)
@@ -566,7 +554,7 @@ cdef class ClientLogReader:
         """Index of the record of an address (4 or 16 bytes)."""
         cdef ntp_addr addr
         cdef int64_t index
-        _addr_of(address, &addr)
+        addr_from_packed(&addr, address)
         clientlog_follow(&self._log)
         index = clientlog_find(&self._log, &addr)
         return index if index >= 0 else None
@@ -646,7 +634,7 @@ cdef class ClientLogWriter:
         cdef uint64_t hash
         if not 0 <= service < SERVICES:
             raise ValueError("no such service")
-        _addr_of(address, &addr)
+        addr_from_packed(&addr, address)
         hash = clientlog_prefetch(&self._log, &addr)
         clientlog_prefetch_record(&self._log, hash)
         return clientlog_hit(&self._log, &addr, hash, service, clientlog_ticks(&self._log, ntp_time))

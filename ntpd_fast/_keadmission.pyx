@@ -4,10 +4,9 @@ Both are read where the data plane reads them, in shared memory; the client log 
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memset
 
 from ntpd_fast._access cimport access_attach, access_check
-from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._addr cimport addr_from_packed, ntp_addr
 from ntpd_fast._clientlog cimport LIMIT_PASS, SERVICE_NTSKE, ClientLogWriter
 from ntpd_fast._packet cimport ns_to_ntp
 from ntpd_fast._region cimport (
@@ -41,11 +40,7 @@ cdef class Admission:
         `address` is packed.
         """
         cdef ntp_addr addr
-        memset(&addr, 0, sizeof(addr))
-        if len(address) not in (4, 16):
-            raise ValueError("an address has 4 or 16 bytes")
-        addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
-        memcpy(addr.bytes, <const char *>address, len(address))
+        addr_from_packed(&addr, address)
         return _COUNTERS[self.decide(&addr)]
 
     def set_limit(self, limit) -> None:

@@ -21,7 +21,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, addr_from_packed, ntp_addr
 from ntpd_fast._keadmission cimport ADMITTED, REFUSED_ACCESS, Admission
 from ntpd_fast._ketable cimport NOBODY, SessionTable
 from ntpd_fast._ntske cimport KE_OPEN, KE_REFUSED, KE_SERVED, Service, Session
@@ -476,9 +476,5 @@ def prefix_of(bytes address not None) -> int:
     `address` is packed.
     """
     cdef ntp_addr addr
-    memset(&addr, 0, sizeof(addr))
-    if len(address) not in (4, 16):
-        raise ValueError("an address has 4 or 16 bytes")
-    addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
-    memcpy(addr.bytes, <const char *>address, len(address))
+    addr_from_packed(&addr, address)
     return prefix_number(&addr)

@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from ntpd_fast._access cimport access_attach, access_check
-from ntpd_fast._addr cimport FAMILY_IPV4, FAMILY_IPV6, ntp_addr
+from ntpd_fast._addr cimport addr_from_packed, ntp_addr
 from ntpd_fast._auth cimport auth_attach, auth_check, auth_mac_length, auth_sign
 from ntpd_fast._clientlog cimport (
     LIMIT_DROP, LIMIT_KOD, LIMIT_PASS, SERVICE_NTP, clientlog_attach, clientlog_hit, clientlog_limit,
@@ -631,17 +631,13 @@ cdef class PacketServer:
         cdef serve_answer ans
         cdef uint8_t buffer[1152]
         cdef const char *source = request
-        cdef const char *where = address
         memset(&req, 0, sizeof(req))
         memset(&ans, 0, sizeof(ans))
         req.data = <const uint8_t *>source
         req.length = len(request)
         req.port = port
         req.rx_ns = rx_ns
-        if len(address) not in (4, 16):
-            raise ValueError("an address has 4 or 16 bytes")
-        memcpy(req.addr.bytes, where, len(address))
-        req.addr.family = FAMILY_IPV4 if len(address) == 4 else FAMILY_IPV6
+        addr_from_packed(&req.addr, address)
         ans.data = buffer
         ans.nts = self.nts
         if refill and not rng_fill(self.rng, 4096):
