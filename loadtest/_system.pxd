@@ -2,34 +2,12 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from ntpd_fast._socket cimport (
+    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, cmsghdr, iovec, mmsghdr, msghdr, recvmmsg, sendmmsg,
+    timespec,
+)
+
 cdef extern from "<sys/socket.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-    struct msghdr:
-        void *msg_name
-        unsigned int msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    struct sockaddr:
-        pass
-    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
-    cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *control)
-    unsigned char *CMSG_DATA(cmsghdr *control)
-    size_t CMSG_LEN(size_t length)
-    size_t CMSG_SPACE(size_t length)
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, void *timeout)
     enum: AF_INET, AF_INET6, SOL_SOCKET, MSG_DONTWAIT, MSG_TRUNC
 
 cdef extern from "<netinet/in.h>" nogil:
@@ -78,10 +56,6 @@ cdef extern from "<sys/prctl.h>" nogil:
     enum: PR_SET_TIMERSLACK
 
 cdef extern from "<time.h>" nogil:
-    ctypedef long time_t
-    struct timespec:
-        time_t tv_sec
-        long tv_nsec
     int clock_gettime(int clock, timespec *value)
     int nanosleep(const timespec *wanted, timespec *left)
     enum: CLOCK_REALTIME, CLOCK_MONOTONIC

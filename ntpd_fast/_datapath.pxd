@@ -3,36 +3,13 @@
 Declarations only. `_polling`, `_udp` and `_sending` drive it, `_stamps` fills in what the kernel says about transmit times.
 """
 
-
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._nts cimport nts_request, nts_ring
 from ntpd_fast._packet cimport serve_answer, serve_context, serve_request
 from ntpd_fast._random cimport rng_buf
 from ntpd_fast._region cimport control_region, worker_region
-
-cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
-    struct sockaddr:
-        pass
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-    struct msghdr:
-        void *msg_name
-        socklen_t msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
+from ntpd_fast._socket cimport cmsghdr, iovec, mmsghdr, msghdr, sockaddr, socklen_t
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
