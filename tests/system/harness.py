@@ -3,12 +3,14 @@
 Also the little that tests need to talk to it: one NTP request, chronyc on its socket, a look at its processes.
 """
 
+import contextlib
 import gc
 import logging
 import os
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -69,6 +71,17 @@ class Done:
     def texts(self) -> list[str]:
         """The lines of stderr without their time."""
         return [line.partition(" ")[2] for line in self.stderr.splitlines()]
+
+
+def pipes() -> dict[int, int]:
+    """Descriptors of this process's pipes and who they are (inode numbers)."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(f"/proc/self/fd/{name}")
+            if stat.S_ISFIFO(status.st_mode):
+                found[int(name)] = status.st_ino
+    return found
 
 
 def open_to_others(directory: Path) -> None:
@@ -134,6 +147,7 @@ class Daemon:
         return self
 
     def _spawn(self, arguments: list[str], keep: tuple[int, ...]) -> int:
+        before = pipes()
         pid = os.fork()
         if pid:
             return pid
@@ -147,11 +161,15 @@ class Daemon:
             for number, path in ((0, os.devnull), (1, self.output_path), (2, self.error_path)):
                 opened = os.open(path, flags if number else os.O_RDONLY, 0o666)
                 os.dup2(opened, number)
+            # Where a test before this one has used uvloop, libuv makes itself new pipes at each fork, and closes the
+            # numbers of those it had: they may not become the daemon's.
+            libuvs = [number for number, inode in pipes().items() if inode not in before.values()]
+            for number in keep:
+                os.set_inheritable(number, True)
             start = 3
-            for number in sorted(keep):
+            for number in sorted({*keep, *libuvs}):
                 if start < number:
                     os.closerange(start, number)
-                os.set_inheritable(number, True)
                 start = number + 1
             os.closerange(start, 4096)
             for number in signal.valid_signals():

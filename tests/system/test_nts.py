@@ -21,6 +21,12 @@ SERVE = ("local stratum 7", "allow")
 SECRET = bytes(range(32)).hex()
 
 
+def serves_time(daemon):
+    """On a busy machine the first request may wait too long while the rest of the daemon is loaded."""
+    answer = daemon.ask(timeout_s=1.0)
+    return answer is not None and answer[1] == 7
+
+
 def test_one_process_does_it_all(make_nts_server, authority, tmp_path):
     daemon = make_nts_server(f"ntsdumpdir {tmp_path}/nts").start()
     assert children_of(daemon.pid) == []
@@ -106,7 +112,7 @@ def test_a_server_without_a_good_certificate_serves_time(make_nts_server, author
     daemon.start()
     [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert line.startswith(f"NTS server disabled : {tmp_path}/server.crt")
-    assert daemon.ask()[1] == 7
+    wait_until(lambda: serves_time(daemon), "an answer")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", daemon.ke_port))
     assert daemon.stop() == 0
@@ -122,7 +128,7 @@ def test_a_system_that_refuses_tls_loses_key_exchange_and_nothing_else(make_nts_
     ).start()
     [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert line.startswith("NTS server disabled : GnuTLS has no TLS 1.3 under the system's policy")
-    assert daemon.ask()[1] == 7
+    wait_until(lambda: serves_time(daemon), "an answer")
     assert daemon.stop() == 0
 
 
@@ -155,7 +161,7 @@ def test_derived_keys_that_the_library_refuses_cost_nts_and_nothing_else(make_nt
     daemon = make_nts_server(f"ntssharedkey {secret}", launcher=[sys.executable, "-c", REFUSING]).start()
     [line] = [line for line in daemon.log_texts() if "NTS" in line and "starting" not in line]
     assert line == "NTS server keys disabled : the crypto library refuses HKDF with SHA-256"
-    assert daemon.ask()[1] == 7
+    wait_until(lambda: serves_time(daemon), "an answer")
     client = KeExchange(trusting(authority), "127.0.0.1", [SIV], "daemon", check_times=True)
     with socket.create_connection(("127.0.0.1", daemon.ke_port), 10) as sock:
         out = client.start()
@@ -173,7 +179,7 @@ def test_a_port_in_use_is_told(make_nts_server, authority):
         assert (
             f"Could not open NTS-KE socket on 0.0.0.0:{daemon.ke_port} : Address already in use" in daemon.log_texts()
         )
-        assert daemon.ask()[1] == 7
+        wait_until(lambda: serves_time(daemon), "an answer")
         assert daemon.stop() == 0
 
 
@@ -387,7 +393,8 @@ def test_expired_certificates_pass_until_the_clock_is_set(make_nts_server, make_
 def test_nothing_trusted_is_told_at_the_start(make_nts_server, make_daemon, authority, tmp_path):
     server = make_nts_server().start()
     client = make_daemon(f"server 127.0.0.1 nts ntsport {server.ke_port} certset 5", "nosystemcert").start()
-    assert "No NTS-KE with certset 5 : no certificates are trusted in set 5" in client.log_texts()
+    told = "No NTS-KE with certset 5 : no certificates are trusted in set 5"
+    wait_until(lambda: told in client.log_texts(), "the line")
     assert client.stop() == 0
 
 
