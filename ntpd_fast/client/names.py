@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 
 from ntpd_fast._record import dataclass, field
 from ntpd_fast.client.ntpsource import NtpSource
@@ -43,7 +42,10 @@ MAX_TOLD = 10
 """Lines in a row about names or sources that failed; the rest is told as a number."""
 
 CHANGES_A_TURN = 100
-"""Sources added in one go while the daemon runs: some 20 ms; a clock to keep right waits no longer for that."""
+"""Sources added or removed in one go while the daemon runs: some 20 ms; a clock to keep right waits no longer."""
+
+REMOVAL_TURNS_MAX = 20
+"""Removing thousands takes so many turns, which then are longer: of 10,000 sources under 0.1 s each."""
 
 TURN_PAUSE_S = 0.005
 """Long enough for everything else that is due."""
@@ -171,6 +173,7 @@ class Names:
         self._entries: dict[_Entry, None] = {}
         self._main = _Origin(self)
         self._from_dirs = _Origin(self)
+        self._when_settled: list[Callable[[], None]] = []
         self._notes: frozenset[str] = frozenset()
         self._queue: deque[_Entry] = deque()
         self._lookups = 0
@@ -207,6 +210,18 @@ class Names:
         So many at a time; of a few all are there when this returns. So with `reload`.
         """
         self._main.update(configured, say=self._say, complain=self._complain_briefly)
+
+    def when_settled(self, call: Callable[[], None]) -> None:
+        """Call once every change that `configure` and `reload` have begun is made; at once when none goes on."""
+        self._when_settled.append(call)
+        self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        if self._main.busy or self._from_dirs.busy:
+            return
+        calls, self._when_settled = self._when_settled, []
+        for call in calls:
+            call()
 
     def set_refresh(self, refresh_s: float) -> None:
         """Replace the interval of `refresh`."""
@@ -497,8 +512,8 @@ class _Origin:
         self._configured: tuple[SourceConfig, ...] = ()
         self._entries: dict[SourceConfig, list[_Entry | None]] = {}
         """Of equal lines, those that could not be added are None."""
-        self._changes: Iterator[None] = iter(())
-        """What is left to do of an update, a new source a step."""
+        self._changes: Iterator[int] = iter(())
+        """What is left to do of an update; how many sources each step was for."""
         self._timer: TimerHandle | None = None
 
     def update(
@@ -518,6 +533,11 @@ class _Origin:
         self._changes = self._follow(changes, say, complain)
         self._go_on()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is left of an update."""
+        return self._timer is not None
+
     def finish(self) -> None:
         """Do at once what is left of an update."""
         self.close()
@@ -532,22 +552,32 @@ class _Origin:
 
     def _go_on(self) -> None:
         self._timer = None
-        if sum(1 for _ in islice(self._changes, CHANGES_A_TURN)) == CHANGES_A_TURN:
-            self._timer = self._names._scheduler.call_later(TURN_PAUSE_S, self._go_on)
+        done = 0
+        for count in self._changes:
+            done += count
+            if done >= CHANGES_A_TURN:
+                self._timer = self._names._scheduler.call_later(TURN_PAUSE_S, self._go_on)
+                break
         self._names._pump()
+        self._names._tell_settled()
 
     def _follow(
         self,
         changes: SourceChanges,
         say: Callable[[str], None],
         complain: Callable[[SourceConfig, AddSourceError], str],
-    ) -> Iterator[None]:
+    ) -> Iterator[int]:
         names = self._names
         vanished = [entry for config in changes.removed if (entry := self._pop(config)) is not None]
-        for entry in vanished:
-            say(f"Removed {names._what(entry)}")
-        # all together: each removal looks at all sources and selects anew
-        names._remove_entries(vanished)
+        # some together: each removal looks at all sources and selects anew
+        together = max(CHANGES_A_TURN, len(vanished) // REMOVAL_TURNS_MAX)
+        for first in range(0, len(vanished), together):
+            # a command may have removed some meanwhile
+            turn = [entry for entry in vanished[first : first + together] if not entry.removed]
+            for entry in turn:
+                say(f"Removed {names._what(entry)}")
+            names._remove_entries(turn)
+            yield len(turn)
         failures = _Told(names._log, Severity.ERROR, lambda count: f"Could not add {count} more sources")
         for config in dict.fromkeys(changes.kept):
             self._try_again(config, say)
@@ -559,7 +589,7 @@ class _Origin:
             except AddSourceError as error:
                 failures.tell(complain(config, error))
             self._entries.setdefault(config, []).append(entry)
-            yield
+            yield 1
         failures.finish()
 
     def _pop(self, config: SourceConfig) -> _Entry | None:

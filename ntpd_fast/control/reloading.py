@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import threading
+from functools import partial
 
 from ntpd_fast._record import dataclass
 from ntpd_fast.config.model import Config
@@ -149,8 +150,12 @@ class Reloading:
         self._end(Outcome(self.outcome.number + 1, failure=why))
 
     def _finish(self, change: Change) -> None:
-        tell_outcome(self._log, change.needs_restart)
         self._overseer.configured()
+        # many sources come in turns
+        self._parts.upstream.names.when_settled(partial(self._tell, change))
+
+    def _tell(self, change: Change) -> None:
+        tell_outcome(self._log, change.needs_restart)
         self._end(Outcome(self.outcome.number + 1, needs_restart=describe(change.needs_restart)))
 
     def _end(self, outcome: Outcome) -> None:

@@ -180,6 +180,17 @@ def test_port_and_address(make_daemon, workers):
     daemon.stop()
 
 
+def test_the_end_of_a_reload_is_told_when_all_its_sources_are_there(make_daemon):
+    daemon = make_daemon("local", "allow", "workers 1").start()
+    many = [f"server 127.9.{number // 250}.{1 + number % 250} offline" for number in range(350)]
+    alone = daemon.config.read_text()
+    for lines in (many, []):
+        daemon.config.write_text(alone + "".join(f"{line}\n" for line in lines))
+        reload(daemon)
+        assert len(daemon.chronyc("-n", "-c", "sources").splitlines()) == len(lines)
+    assert daemon.stop() == 0
+
+
 def test_workers_are_added_and_end(make_daemon):
     daemon = make_daemon("local", "allow", "workers 1").start()
     clients = [f"127.0.3.{last}" for last in range(1, 40)]

@@ -637,7 +637,7 @@ def test_many_changes_are_made_in_turns() -> None:
     daemon.put_files(*(f"server {address}" for address in kept + new))
     sources = [daemon.source(address) for address in kept]
     daemon.names.reload()
-    assert daemon.shown == kept + new[:CHANGES_A_TURN]
+    assert daemon.shown == kept + gone[CHANGES_A_TURN:]
     daemon.world.run(1.0)
     assert daemon.shown == kept + new
     assert [daemon.source(address) for address in kept] == sources
@@ -654,6 +654,39 @@ def test_few_changes_are_made_at_once(count: int) -> None:
     assert daemon.shown == some(0, count)
     daemon.names.configure(configs(*(f"server {address}" for address in some(500, count))))
     assert daemon.shown == some(0, count) + some(500, count)
+
+
+def test_the_last_turn_of_all_changes_is_told() -> None:
+    daemon = Daemon().start()
+    told: list[int] = []
+    daemon.names.when_settled(lambda: told.append(len(daemon.shown)))
+    assert told == [0]
+    lines = [f"server {address}" for address in some(0, 2 * CHANGES_A_TURN + 1)]
+    daemon.names.configure(configs(*lines))
+    daemon.put_files(f"server {some(1000, 1)[0]}")
+    daemon.names.reload()
+    daemon.names.when_settled(lambda: told.append(len(daemon.shown)))
+    assert told == [0]
+    daemon.world.run(1.0)
+    assert told == [0, len(lines) + 1]
+    daemon.names.configure(())
+    daemon.names.when_settled(lambda: told.append(len(daemon.shown)))
+    assert told == [0, len(lines) + 1]
+    # an update brings the one before it to its end
+    daemon.names.configure(())
+    assert told == [0, len(lines) + 1, 1]
+
+
+def test_a_source_may_be_removed_by_hand_while_others_are_in_turns() -> None:
+    daemon = Daemon().start()
+    addresses = some(0, 2 * CHANGES_A_TURN)
+    daemon.names.configure(configs(*(f"server {address}" for address in addresses)))
+    daemon.world.run(1.0)
+    daemon.names.configure(())
+    daemon.names.remove(daemon.source(addresses[-1]))
+    daemon.world.run(1.0)
+    assert daemon.shown == []
+    assert len([line for line in daemon.lines() if "emoved" in line]) == len(addresses)
 
 
 def test_nothing_follows_the_end() -> None:
