@@ -61,7 +61,7 @@ def start_commanding(context: Context, running: Running) -> Commanding:
     setup, clockwork = context.setup, running.clockwork
     config, clock = setup.config, clockwork.clock
     lifecycle = Commands(context, running)
-    journal = Journal(setup.journal, tell)
+    journal = Journal(setup.journal, tell, setup.reloads)
     side_blocks = setup.memory.clientlog.side_blocks if setup.memory.clientlog else 0
     accounts = ClientAccounts(setup.shared, side_blocks, config.cmdratelimit)
     statistics = Statistics(setup.shared, accounts, clock.cooked_ns)

@@ -5,7 +5,8 @@ configuration would take it back. A change is kept as the request that made it, 
 
 - only settings: no corrections of the clock, no measurements, nothing that was for once;
 - a request made again counts where it was made last;
-- a reload that changes a directive forgets what commands have said on its subject, as the running control does;
+- a reload that changes a directive forgets what commands have said on its subject, as the running control does, or
+  would have done had it lived (`Reloads`);
 - one writer, control; the supervisor only holds the memory, workers never see it;
 - bounded: what does not fit is in force until control dies, counted and told.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from ntpd_fast.config.model import AccessRule, LocalOptions, MakeStep
-from ntpd_fast.control.journalmemory import JOURNAL_BYTES, VERSION_BYTES, WORD
+from ntpd_fast.control.journalmemory import JOURNAL_BYTES, VERSION_BYTES, WORD, Reloads
 from ntpd_fast.monitor.codec.commands import COMMANDS, Number
 from ntpd_fast.monitor.codec.layout import Layout
 from ntpd_fast.monitor.handlers.table import ROWS
@@ -51,7 +52,8 @@ SUBJECTS: Mapping[Number, str] = {
 }  # fmt: skip
 """Commands that are remembered, and the field of the configuration whose change makes them void."""
 
-_ROW = struct.Struct("=HH")
+_ROW = struct.Struct("=HHI")
+"""Number of the command, length of its payload, how many reloads there were before it."""
 
 Request = tuple[Number, bytes]
 """A command and its payload."""
@@ -64,10 +66,14 @@ class Journal:
     the way leaves the old one.
     """
 
-    def __init__(self, descriptor: int | None, log: Log) -> None:
+    def __init__(self, descriptor: int | None, log: Log, reloads: Reloads | None = None) -> None:
         self._log = log
+        self._reloads = Reloads() if reloads is None else reloads
         self._memory = None if descriptor is None else mmap.mmap(descriptor, WORD.size + 2 * VERSION_BYTES)
-        self._requests: dict[Request, None] = dict.fromkeys(self._read())
+        self._requests: dict[Request, int] = {
+            request: reload for request, reload in self._read() if reload >= self._void_before(SUBJECTS[request[0]])
+        }
+        """Each with the number of reloads before it."""
         self.missed = 0
         """Changes there was no room for."""
 
@@ -81,7 +87,7 @@ class Journal:
             return
         request = (number, payload)
         self._requests.pop(request, None)
-        self._requests[request] = None
+        self._requests[request] = self._reloads.count
         if sum(_ROW.size + len(kept) for _, kept in self._requests) > JOURNAL_BYTES:
             del self._requests[request]
             self.missed += 1
@@ -92,29 +98,40 @@ class Journal:
 
     def forget(self, changed: Collection[str]) -> None:
         """A reload has changed these fields of the configuration, and read the keys again."""
-        left = {request: None for request in self._requests if SUBJECTS[request[0]] not in {*changed, KEYS}}
+        left = {
+            request: reload
+            for request, reload in self._requests.items()
+            if SUBJECTS[request[0]] not in {*changed, KEYS}
+        }
         if len(left) < len(self._requests):
             self._requests = left
             self._write()
 
+    def _void_before(self, subject: str) -> int:
+        """The last reload that had to do with it; every one reads the keys again."""
+        return self._reloads.count if subject == KEYS else self._reloads.last.get(subject, 0)
+
     def _write(self) -> None:
         assert self._memory is not None
-        data = b"".join(_ROW.pack(number, len(payload)) + payload for number, payload in self._requests)
+        data = b"".join(
+            _ROW.pack(number, len(payload), reload) + payload
+            for (number, payload), reload in self._requests.items()
+        )
         other = 1 - WORD.unpack_from(self._memory)[0]
         at = WORD.size + other * VERSION_BYTES
         self._memory[at : at + WORD.size + len(data)] = WORD.pack(len(data)) + data
         WORD.pack_into(self._memory, 0, other)
 
-    def _read(self) -> Iterator[Request]:
+    def _read(self) -> Iterator[tuple[Request, int]]:
         if self._memory is None:
             return
         at = WORD.size + WORD.unpack_from(self._memory)[0] * VERSION_BYTES
         end = at + WORD.size + WORD.unpack_from(self._memory, at)[0]
         at += WORD.size
         while at < end:
-            number, length = _ROW.unpack_from(self._memory, at)
+            number, length, reload = _ROW.unpack_from(self._memory, at)
             at += _ROW.size
-            yield Number(number), self._memory[at : at + length]
+            yield (Number(number), self._memory[at : at + length]), reload
             at += length
 
 

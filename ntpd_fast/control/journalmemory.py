@@ -7,13 +7,31 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Collection
 from typing import Final
 
+from ntpd_fast._record import dataclass, field
+
 JOURNAL_BYTES: Final = 128 << 10
-"""Room for some four thousand access rules, or three hundred sources."""
+"""Room for some three thousand access rules, or three hundred sources."""
 
 WORD: Final = struct.Struct("=I")
 VERSION_BYTES: Final = WORD.size + JOURNAL_BYTES
+
+
+@dataclass(slots=True)
+class Reloads:
+    """How many the configuration has had, and which was the last to change a field of it. A new control has them from
+    the supervisor: what a command has said on a subject before that is void, even if no control lived to forget it.
+    """
+
+    count: int = 0
+    last: dict[str, int] = field(default_factory=dict)
+
+    def add(self, changed: Collection[str]) -> None:
+        """Another one, that has changed these fields."""
+        self.count += 1
+        self.last.update(dict.fromkeys(changed, self.count))
 
 
 def make_memory() -> int:

@@ -133,7 +133,7 @@ def predecessors_journal(context: Context) -> Journal | None:
         return None
     from ntpd_fast.control.journal import Journal
 
-    return Journal(descriptor, tell)
+    return Journal(descriptor, tell, context.setup.reloads)
 
 
 def obey_before_workers_see(context: Context, journal: Journal | None, keys: Keys) -> Mapping[str, Any]:

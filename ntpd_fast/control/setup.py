@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from ntpd_fast._record import dataclass, field, replace
 from ntpd_fast.config import Config, read_keyfile
+from ntpd_fast.config.diff import compare
 from ntpd_fast.config.keyfile import SymmetricKey
-from ntpd_fast.control.journalmemory import make_memory
+from ntpd_fast.control.journalmemory import Reloads, make_memory
 from ntpd_fast.control.plan import (
     MemoryPlan,
     Plan,
@@ -71,6 +72,7 @@ class Setup:
     """What each process is closed into once it has opened everything."""
     journal: int | None = None
     """The descriptor of what commands have changed (`journal.Journal`), where there is a supervisor to keep it."""
+    reloads: Reloads = field(default_factory=Reloads)
     log_blocks: int = 0
     """Blocks in which each worker keeps its clients; 0 with `noclientlog`."""
     families: set[int] = field(default_factory=set)
@@ -102,6 +104,7 @@ class Setup:
         """Let a changed configuration be the one that runs."""
         if change.config.access != self.config.access:
             self.families.clear()
+        self.reloads.add(compare(self.config, change.config).fields)
         self.config = change.config
         self.plan = replace(self.plan, access=reading.plan.access)
         if reading.keys is not None:

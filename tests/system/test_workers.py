@@ -197,6 +197,27 @@ def test_new_control_does_not_take_back_what_commands_have_set(make_daemon, tmp_
     daemon.stop()
 
 
+def test_control_that_dies_over_a_reload_does_not_bring_back_what_the_reload_changed(make_daemon, tmp_path):
+    daemon = make_daemon("allow 127.0.0.1", "workers 1").start()
+    for words in ("allow 127.0.0.2", "local stratum 6"):
+        assert daemon.chronyc(*words.split()).startswith("200 OK"), words
+    wait_until(lambda: ask(port=daemon.port, source="127.0.0.2", timeout_s=0.2) is not None, "the rules of the command")
+    control = children_of(daemon.pid)[0]
+    os.kill(control, signal.SIGSTOP)
+    text = daemon.config.read_text().replace("allow 127.0.0.1", "allow 127.0.0.3")
+    daemon.config.write_text(f"{text}dumpdir {tmp_path}/dumps\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    # the supervisor makes directories for the configuration that it has taken up
+    wait_until((tmp_path / "dumps").exists, "the new configuration")
+    os.kill(control, signal.SIGKILL)
+    wait_until(lambda: ask(port=daemon.port, source="127.0.0.3", timeout_s=0.2) is not None, "the rules of the file")
+    assert ask(port=daemon.port, source="127.0.0.2", timeout_s=0.2) is None
+    answer = ask(port=daemon.port, source="127.0.0.3")
+    assert answer is not None
+    assert answer[1] == 6
+    daemon.stop()
+
+
 def test_replaced_workers_lose_nothing(serving):
     """Hand-over on the same sockets, three times for each worker."""
     daemon, clients = serving(REPLACE_ON_RELOAD)

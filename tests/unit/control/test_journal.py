@@ -22,7 +22,7 @@ from ntpd_fast.control.journal import (
     commanded_reference,
     commanded_rules,
 )
-from ntpd_fast.control.journalmemory import JOURNAL_BYTES, is_empty, make_memory
+from ntpd_fast.control.journalmemory import JOURNAL_BYTES, Reloads, is_empty, make_memory
 from ntpd_fast.control.reconfigure import BY_EVERY_RELOAD, STEPS
 from ntpd_fast.monitor.codec import requests as req
 from ntpd_fast.monitor.codec.address import Address
@@ -115,10 +115,29 @@ def test_a_reload_makes_void_what_it_changes_and_the_keys(memory: int) -> None:
     assert len(Journal(memory, quiet).requests(ACCESS)) == 1
 
 
+def test_what_a_reload_has_changed_since_is_void_for_a_successor(memory: int) -> None:
+    """Though the control that should have forgotten it died."""
+    reloads = Reloads()
+    journal = Journal(memory, quiet, reloads)
+    older = [subnet(Number.ALLOW, "192.0.2.0/24"), subnet(Number.CMDALLOW, "192.0.2.0/24"), (Number.REKEY, b"")]
+    for request in older:
+        journal.record(*request)
+    reloads.add({"access", "sources"})
+    assert Journal(memory, quiet, reloads).requests(ACCESS, COMMAND_ACCESS, KEYS) == [older[1]]
+    # what is said after it holds, and what holds keeps its place in time
+    newer = subnet(Number.DENY, "192.0.2.0/24")
+    journal.record(*newer)
+    reloads.add({"local"})
+    assert Journal(memory, quiet, reloads).requests(ACCESS, COMMAND_ACCESS, KEYS) == [older[1], newer]
+    journal.forget({"local"})
+    reloads.add({"access"})
+    assert Journal(memory, quiet, reloads).requests(ACCESS, COMMAND_ACCESS, KEYS) == [older[1]]
+
+
 def test_the_bound_is_told_once_and_counted(memory: int) -> None:
     told: list[str] = []
     journal = Journal(memory, lambda severity, text: told.append(text))
-    size = 4 + len(subnet(Number.ALLOW, "10.0.0.0/32")[1])
+    size = 8 + len(subnet(Number.ALLOW, "10.0.0.0/32")[1])
     room = JOURNAL_BYTES // size
     for index in range(room + 3):
         journal.record(*subnet(Number.ALLOW, f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}/32"))
