@@ -4,7 +4,7 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: deps build debug run test test-again test-filter test-slow lint man rpm test-rpm bench bench-reload bench-start bench-quick bench-reports soak faults sim accuracy clean
+.PHONY: deps build debug run test test-again test-filter test-slow lint man rpm test-rpm container test-container bench bench-reload bench-start bench-quick bench-reports soak faults sim accuracy clean
 
 # System packages (needs root); prints what is missing where it cannot install.
 deps:
@@ -66,6 +66,15 @@ rpm:
 # oldest ones that will do. Needs root. The first is part of "make test".
 test-rpm: build
 	$(PY) -m pytest tests/system/test_rpm.py tests/system/test_rpm_unbundled.py
+
+# The image, into podman's store as ntpd-fast.
+container:
+	packaging/container/build.sh
+
+# The same on a base made of Debian's packages, run without a capability and asked. Needs root; five minutes.
+test-container: build
+	command -v podman >/dev/null && command -v debootstrap >/dev/null || packaging/deps.sh container
+	$(PY) -m pytest tests/container
 
 # Against chronyd, budgets judged; wants two idle cores and root (or user namespaces). About 20 minutes.
 bench: build
