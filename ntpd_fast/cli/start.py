@@ -6,14 +6,11 @@ import gc
 import importlib
 import sys
 
-from ntpd_fast.system.eventloop import load_without_tls
-
 
 def main() -> int:
     """Run the daemon; its exit status."""
     # What is loaded stays: looking for garbage in it meanwhile would only take time.
     gc.disable()
-    load_without_tls()
     daemon = importlib.import_module("ntpd_fast.cli.daemon")
     gc.freeze()
     gc.enable()

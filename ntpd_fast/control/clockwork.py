@@ -7,10 +7,9 @@ that is handed in (`choose_driver`): with `-x` there is no way from here to the 
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 from ntpd_fast._clock import monotonic_raw_readings, realtime_readings
@@ -69,9 +68,10 @@ class Clockwork:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         config: Config,
         driver: ClockDriver,
+        scheduler: AsyncioScheduler,
+        random: Random,
         *,
         log: Log,
         publish: Callable[[ServedReference], None],
@@ -80,8 +80,8 @@ class Clockwork:
     ) -> None:
         options = options or ClockworkOptions()
         outlets = outlets or Outlets()
-        self.random = random.SystemRandom()
-        self.scheduler = AsyncioScheduler(loop, self.random)
+        self.random = random
+        self.scheduler = scheduler
         self.clock = LocalClock(
             driver,
             self.scheduler,
@@ -104,7 +104,7 @@ class Clockwork:
             self.clock,
             replace(configured, **options.commanded),
             log=log,
-            random=self.random,
+            random=random,
             outlets=Outlets(
                 on_publish=publish,
                 tracking_log=outlets.tracking_log,

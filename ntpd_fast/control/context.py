@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ntpd_fast._record import dataclass
+from ntpd_fast._record import dataclass, field
 from ntpd_fast.control.clockwork import Clockwork
 from ntpd_fast.control.dataplane import DataPlane
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
-from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.server.channel import Message
 from ntpd_fast.server.supervisor import EXIT_END
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ntpd_fast.control.broadcast import Broadcaster
     from ntpd_fast.control.dumping import Dumping
+    from ntpd_fast.control.mailing import Mailing
     from ntpd_fast.control.nts import NtsServerKeys
     from ntpd_fast.control.ntsclient import NtsClient
     from ntpd_fast.control.serving import Serving
@@ -36,9 +37,10 @@ class Context:
     """What every part may use. `parts` collects how they end."""
 
     setup: Setup
-    loop: asyncio.AbstractEventLoop
     overseer: Overseer
     parts: contextlib.ExitStack
+    loop: asyncio.AbstractEventLoop = field(init=False)
+    """There from READY on: to load an event loop takes a fifth of the start."""
     exit_status: int = EXIT_END
     heed: Callable[[Message], None] = _heed_nothing
     """Acts on what the overseer says."""
@@ -62,7 +64,6 @@ class Serviceable:
     plane: DataPlane
     keys: Keys
     files: LogFiles
-    mailing: Mailing
     clockwork: Clockwork
     server_keys: NtsServerKeys | None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ntpd_fast.config.model import Config
 from ntpd_fast.system.mail import Mailer
 from ntpd_fast.system.messages import Log
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Mailing:

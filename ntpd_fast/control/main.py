@@ -6,17 +6,14 @@ and registers how it ends. Parts end in the opposite order. With `workers 0` the
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import importlib
 import logging
+import random
 import signal
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-
-import uvloop
 
 from ntpd_fast._auth import KeyTableFull
 from ntpd_fast._record import fields
@@ -31,17 +28,17 @@ from ntpd_fast.control.dataplane import DataPlane
 from ntpd_fast.control.journalmemory import is_empty
 from ntpd_fast.control.keys import Keys
 from ntpd_fast.control.logfiles import LogFiles
-from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.overseer import Overseer
 from ntpd_fast.control.setup import Setup
 from ntpd_fast.control.statusline import STATUS_INTERVAL_S, StatusLine
 from ntpd_fast.server.access import AccessTableFull
 from ntpd_fast.server.shared import ReferencePage
-from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END, EXIT_FAILED, HELD_SIGNALS
+from ntpd_fast.server.supervisor import EXIT_END, EXIT_FAILED, HELD_SIGNALS
 from ntpd_fast.system import privileges
 from ntpd_fast.system.errors import FatalError
+from ntpd_fast.system.eventloop import load_without_tls
 from ntpd_fast.system.log import log_function
-from ntpd_fast.system.timers import Scheduler, repeat
+from ntpd_fast.system.timers import AsyncioScheduler, Scheduler, repeat
 
 if TYPE_CHECKING:
     from ntpd_fast.control.journal import Journal
@@ -54,57 +51,50 @@ _PAGE_FIELDS: Final = tuple(field.name for field in fields(ServedReference))
 
 
 def run_control(setup: Setup, overseer: Overseer) -> int:
-    """The life of control; its exit status. Raises FatalError when it cannot start."""
-    setup.shared.enter_control(
-        serves=setup.workers == 0, exchanges_keys=setup.nts is not None and setup.ke_processes == 0
-    )
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    with contextlib.closing(loop), contextlib.ExitStack() as parts:
-        context = Context(setup, loop, overseer, parts)
-        handle_signals(context)
-        if setup.run.lock_memory:
-            lock_memory()
-        journal = predecessors_journal(context)
-        keys = Keys(setup.config.keyfile, setup.keys, tell)
-        commanded = obey_before_workers_see(context, journal, keys)
-        plane = start_data_plane(context, keys)
-        files = LogFiles(setup.config, tell)
-        parts.callback(files.close)
-        mailing = Mailing(loop, setup.config, setup.run.program, tell)
-        parts.callback(mailing.close)
-        clockwork = start_clockwork(context, files, mailing, commanded)
-        server_keys = start_nts_server(context, clockwork)
-        parts.callback(overseer.watch(loop, lambda: context.end(EXIT_END), context.listen))
-        start_timeout(context, clockwork)
-        start_signs_of_life(context, clockwork.scheduler)
-        start_status(context, clockwork)
-        loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD_SIGNALS)
-        begin(context, Serviceable(plane, keys, files, mailing, clockwork, server_keys))
-        loop.run_forever()
+    """The life of control; its exit status. Raises FatalError when it cannot start.
+
+    First what the time is served with, then READY, then what keeps nobody waiting: loading an event loop, what asks
+    sources and what answers commands is more than half of a start. Commands wait in their sockets meanwhile. Nothing
+    that came from outside is read before the process is closed in, and no signal is heard before the loop turns.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    with contextlib.ExitStack() as loops, contextlib.ExitStack() as parts:
+        context = Context(setup, overseer, parts)
+        served = start_service(context)
+        if served.clockwork.reference.mode is not ReferenceMode.INITSTEPSLEW:
+            overseer.ready()
+        load_rest()
+        from ntpd_fast.control.rest import make_loop, start_rest
+
+        context.loop = loops.enter_context(make_loop())
+        context.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, HELD_SIGNALS)
+        start_rest(context, served)
+        context.loop.run_forever()
         overseer.stopping()
     return context.exit_status
 
 
-def handle_signals(context: Context) -> None:
-    """These end the daemon in good order; held back until the loop turns, which would not hear them before."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
-    for number in END_SIGNALS:
-        context.loop.add_signal_handler(number, context.end, EXIT_END)
-
-
-def begin(context: Context, served: Serviceable) -> None:
-    """The time is served: say so, and then start the rest, which keeps nobody waiting any more.
-
-    What asks sources and what answers commands is half of what there is to load. Commands wait in their sockets
-    meanwhile. The loop does not turn yet: nothing that came from outside is read before the process is closed in.
-    """
-    if served.clockwork.reference.mode is not ReferenceMode.INITSTEPSLEW:
-        context.overseer.ready()
-    load_rest()
-    from ntpd_fast.control.rest import start_rest
-
-    start_rest(context, served)
+def start_service(context: Context) -> Serviceable:
+    """Everything that workers need from control to answer."""
+    setup, parts = context.setup, context.parts
+    setup.shared.enter_control(
+        serves=setup.workers == 0, exchanges_keys=setup.nts is not None and setup.ke_processes == 0
+    )
+    if setup.run.lock_memory:
+        lock_memory()
+    generator = random.SystemRandom()
+    scheduler = AsyncioScheduler(None, generator)
+    journal = predecessors_journal(context)
+    keys = Keys(setup.config.keyfile, setup.keys, tell)
+    commanded = obey_before_workers_see(context, journal, keys)
+    plane = start_data_plane(context, scheduler, keys)
+    files = LogFiles(setup.config, tell)
+    parts.callback(files.close)
+    clockwork = start_clockwork(context, scheduler, generator, files, commanded)
+    server_keys = start_nts_server(context, clockwork)
+    start_timeout(context, clockwork)
+    start_status(context, clockwork)
+    return Serviceable(plane, keys, files, clockwork, server_keys)
 
 
 def load_rest() -> None:
@@ -112,7 +102,9 @@ def load_rest() -> None:
     starts again needs no file of the program.
     """
     was_enabled = gc.isenabled()
+    # What is loaded stays: looking for garbage in it meanwhile would only take time.
     gc.disable()
+    load_without_tls()
     importlib.import_module("ntpd_fast.control.rest")
     if was_enabled:
         gc.enable()
@@ -154,10 +146,10 @@ def obey_before_workers_see(context: Context, journal: Journal | None, keys: Key
     return commanded_reference(journal)
 
 
-def start_data_plane(context: Context, keys: Keys) -> DataPlane:
+def start_data_plane(context: Context, scheduler: Scheduler, keys: Keys) -> DataPlane:
     """The tables that workers need to answer."""
     config = context.setup.config
-    plane = DataPlane(context.setup.shared, context.loop.call_later, tell)
+    plane = DataPlane(context.setup.shared, scheduler.call_later, tell)
     plane.publish_access(context.setup.plan.access)
     plane.publish_serving(
         net_correction=config.ptpport != 0, signd=config.ntpsigndsocket is not None, limit=config.ratelimit
@@ -171,7 +163,11 @@ def start_data_plane(context: Context, keys: Keys) -> DataPlane:
 
 
 def start_clockwork(
-    context: Context, files: LogFiles, mailing: Mailing, commanded: Mapping[str, Any]
+    context: Context,
+    scheduler: AsyncioScheduler,
+    generator: random.Random,
+    files: LogFiles,
+    commanded: Mapping[str, Any],
 ) -> Clockwork:
     """Clock and reference; what they find is published to the workers. `commanded`: see `journal`."""
     setup = context.setup
@@ -199,14 +195,14 @@ def start_clockwork(
     except ClockDriverError as error:
         raise FatalError(str(error)) from error
     clockwork = Clockwork(
-        context.loop,
         config,
         driver,
+        scheduler,
+        generator,
         log=tell,
         publish=publish,
         outlets=Outlets(
             tracking_log=files.tracking,
-            mail=mailing.tell,
             terminate=lambda: context.end(EXIT_FAILED),
             on_mode_end=mode_ended,
         ),
@@ -224,23 +220,17 @@ def start_clockwork(
 
 
 def start_nts_server(context: Context, clockwork: Clockwork) -> NtsServerKeys | None:
-    """The server keys of NTS; with `ntsprocesses 0` the key exchange too. None without NTS server."""
+    """The server keys of NTS; None without NTS server."""
     setup = context.setup
     if setup.nts is None:
         return None
     # in memory since the setup: a daemon without an NTS server does without it
-    from ntpd_fast.control.nts import NtsServerKeys, exchange_follows, exchange_here
+    from ntpd_fast.control.nts import NtsServerKeys
 
     clock = clockwork.clock
     keys = NtsServerKeys(setup.config, setup.shared, clockwork.scheduler, lambda: clock.cooked_ns() / 1e9)
     context.parts.callback(keys.close)
-    if setup.ke_processes == 0:
-        ntske = exchange_here(context.loop, setup.config, setup.nts, setup.shared)
-        context.parts.callback(ntske.stop)
-        keys.reload_certificates = ntske.reload_certificates
-        keys.exchange_follow = partial(exchange_follows, ntske, setup.nts)
-    else:
-        keys.reload_certificates = context.overseer.reload_certificates
+    keys.reload_certificates = context.overseer.reload_certificates
     return keys
 
 
@@ -254,12 +244,6 @@ def start_timeout(context: Context, clockwork: Clockwork) -> None:
 
     if context.setup.run.timeout_s is not None:
         clockwork.scheduler.call_later(context.setup.run.timeout_s, expired)
-
-
-def start_signs_of_life(context: Context, scheduler: Scheduler) -> None:
-    """Tell the overseer that we live, as often as it wants."""
-    if context.overseer.alive_interval_s is not None:
-        repeat(scheduler, context.overseer.alive_interval_s, context.overseer.alive)
 
 
 def start_status(context: Context, clockwork: Clockwork) -> None:

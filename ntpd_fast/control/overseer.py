@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
 from ntpd_fast.server.selfcheck import SelfCheck
 from ntpd_fast.system.notify import Notifier
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +124,7 @@ class ServiceManagerLink:
         self._check = check
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: list[int] = []
+        self._ready_waits = False
         self._giving_up: asyncio.TimerHandle | None = None
         self.alive_interval_s = notifier.watchdog_interval_s
 
@@ -130,6 +133,8 @@ class ServiceManagerLink:
     ) -> Callable[[], None]:
         """See `Overseer`. A service manager that is gone takes nothing from us."""
         self._loop = loop
+        if self._ready_waits:
+            self.ready()
 
         def end_watch() -> None:
             self._forget()
@@ -139,8 +144,10 @@ class ServiceManagerLink:
         return end_watch
 
     def ready(self) -> None:
-        """See `Overseer`. Told when a request of our own is answered, or no answer comes."""
-        if self._loop is not None and self._ask(self._declare_ready):
+        """See `Overseer`. Told when a request of our own is answered, or no answer comes: while the loop turns."""
+        if self._loop is None:
+            self._ready_waits = True
+        elif self._ask(self._declare_ready):
             self._giving_up = self._loop.call_later(CHECK_S, self._go_without)
         else:
             self._declare_ready()

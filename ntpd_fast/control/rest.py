@@ -6,9 +6,15 @@ start any more: what cannot be had is told in the log by the part that wants it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 
+import uvloop
+
+from ntpd_fast._record import replace
 from ntpd_fast.client.oneshot import InitStepSlew, OneShot
 from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.control.associations import AssociationReader
@@ -16,26 +22,43 @@ from ntpd_fast.control.broadcast import Broadcaster
 from ntpd_fast.control.commanding import start_commanding
 from ntpd_fast.control.context import Context, Running, Serviceable
 from ntpd_fast.control.dumping import Dumping
+from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.serving import Serving
 from ntpd_fast.control.signing import make_signer
 from ntpd_fast.control.upstream import Upstream
+from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END
 from ntpd_fast.system.log import log_function
 from ntpd_fast.system.syscalls import Kind
+from ntpd_fast.system.timers import repeat
 
 log = logging.getLogger(__name__)
 tell = log_function(log)
 
 
+def make_loop() -> contextlib.closing[asyncio.AbstractEventLoop]:
+    """The event loop of control."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return contextlib.closing(loop)
+
+
 def start_rest(context: Context, served: Serviceable) -> None:
     """Make the other parts, have commands answered, close ourselves in, and ask the sources."""
+    for number in END_SIGNALS:
+        context.loop.add_signal_handler(number, context.end, EXIT_END)
+    served.clockwork.scheduler.run_in(context.loop)
+    context.parts.callback(context.overseer.watch(context.loop, lambda: context.end(EXIT_END), context.listen))
+    start_signs_of_life(context, served)
+    mailing = start_mailing(context, served)
+    start_exchange(context, served)
     nts = NtsClient(context.loop, context.setup.config, served.keys, family=context.setup.run.family)
     upstream = start_upstream(context, served, nts)
     running = Running(
         plane=served.plane,
         keys=served.keys,
         files=served.files,
-        mailing=served.mailing,
+        mailing=mailing,
         clockwork=served.clockwork,
         server_keys=served.server_keys,
         nts=nts,
@@ -63,6 +86,34 @@ def start_rest(context: Context, served: Serviceable) -> None:
         watch = OneShot(upstream.sources, clockwork.reference, clockwork.scheduler)
         context.parts.callback(watch.close)
         watch.start()
+
+
+def start_signs_of_life(context: Context, served: Serviceable) -> None:
+    """Tell the overseer that we live, as often as it wants."""
+    if context.overseer.alive_interval_s is not None:
+        repeat(served.clockwork.scheduler, context.overseer.alive_interval_s, context.overseer.alive)
+
+
+def start_mailing(context: Context, served: Serviceable) -> Mailing:
+    """Mails about what the reference does from now on."""
+    setup, reference = context.setup, served.clockwork.reference
+    mailing = Mailing(context.loop, setup.config, setup.run.program, tell)
+    context.parts.callback(mailing.close)
+    reference.set_outlets(replace(reference.outlets, mail=mailing.tell))
+    return mailing
+
+
+def start_exchange(context: Context, served: Serviceable) -> None:
+    """With `ntsprocesses 0`: establish keys with clients in this process."""
+    setup, keys = context.setup, served.server_keys
+    if setup.nts is None or keys is None or setup.ke_processes:
+        return
+    from ntpd_fast.control.nts import exchange_follows, exchange_here
+
+    ntske = exchange_here(context.loop, setup.config, setup.nts, setup.shared)
+    context.parts.callback(ntske.stop)
+    keys.reload_certificates = ntske.reload_certificates
+    keys.exchange_follow = partial(exchange_follows, ntske, setup.nts)
 
 
 def start_upstream(context: Context, served: Serviceable, nts: NtsClient) -> Upstream:

@@ -37,6 +37,7 @@ from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.shared import Shared
 from ntpd_fast.server.sockets import BindAddress, NtpSockets, open_sockets
 from ntpd_fast.system.errors import FatalError, why
+from ntpd_fast.system.eventloop import load_without_tls
 from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.privileges import User
 from ntpd_fast.system.sandbox import Sandbox
@@ -170,6 +171,7 @@ def _open_nts(config: Config, plan: Plan, handed_over: HandedOver) -> NtsSetup |
     """The NTS server, where there is to be one: only then is its code loaded."""
     if plan.nts is None:
         return None
+    load_without_tls()
     from ntpd_fast.control.nts import open_nts
 
     return open_nts(config, plan.nts, handed_over)

@@ -7,15 +7,18 @@ queued in them.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ntpd_fast._polling import Poller
 from ntpd_fast._record import dataclass
 from ntpd_fast._udp import ServerSocket, WorkerCore
 from ntpd_fast.server.shared import Shared
 from ntpd_fast.system.listen_fds import format_address
+
+if TYPE_CHECKING:
+    import asyncio
 
 # A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
 # 512 kB holds a few milliseconds of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.

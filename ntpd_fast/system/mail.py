@@ -6,7 +6,6 @@ A mail that could not be sent is told in the log, where the change itself is any
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -14,8 +13,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ntpd_fast.system.messages import Log, Severity
+
+if TYPE_CHECKING:
+    import asyncio
 
 COMMAND = ("/usr/lib/sendmail", "-t")
 """Takes the recipient from the headers; the path is the one every mail system offers (FHS)."""

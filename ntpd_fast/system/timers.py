@@ -13,7 +13,6 @@ one of the simulator share `TimerQueue`, so that both keep the same rules:
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import heapq
 import itertools
@@ -21,7 +20,10 @@ import math
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 NS_PER_S = 1_000_000_000
 MS_PER_S = 1000
@@ -241,15 +243,23 @@ class TimerQueue:
 
 
 class AsyncioScheduler:
-    """`Scheduler` on an asyncio (uvloop) event loop; all timers share one loop timer."""
+    """`Scheduler` on an asyncio (uvloop) event loop; all timers share one loop timer.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, random: Random) -> None:
+    loop: None where there is none yet (`run_in`): timers are queued until then.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, random: Random) -> None:
         self._loop = loop
         self._queue = TimerQueue(random)
         self._hooks: list[Callable[[], None]] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ns = 0
         self._running = False
+
+    def run_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Name the loop that the timers fire in."""
+        self._loop = loop
+        self._arm()
 
     def raw_ns(self) -> int:
         """The system clock, ns since the Unix epoch, uncorrected."""
@@ -297,7 +307,7 @@ class AsyncioScheduler:
 
     def _arm(self) -> None:
         """Have the loop wake us for the earliest timer, at the millisecond after its deadline."""
-        if self._running:
+        if self._running or self._loop is None:
             return
         deadline_ns = self._queue.next_deadline_ns()
         if deadline_ns is None:

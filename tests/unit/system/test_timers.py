@@ -187,3 +187,19 @@ def test_the_asyncio_scheduler_is_never_early(
         scheduler.close()
     finally:
         loop.close()
+
+
+def test_timers_wait_for_a_loop() -> None:
+    scheduler = AsyncioScheduler(None, random.Random(1))
+    loop = asyncio.new_event_loop()
+    try:
+        fired: list[str] = []
+        scheduler.call_later(0.01, loop.stop)
+        scheduler.call_later(0.0, lambda: fired.append("first"))
+        scheduler.call_later(0.001, lambda: fired.append("cancelled")).cancel()
+        scheduler.run_in(loop)
+        loop.run_forever()
+        assert fired == ["first"]
+    finally:
+        scheduler.close()
+        loop.close()
