@@ -117,11 +117,33 @@ def test_service_starts_confined_answers_and_ends(machine, packages):
     log = machine.journal("-u", "ntpd-fast")
     assert "Could not" not in log
     assert "failed" not in log.lower()
+    # what the unit forbids takes nothing that the daemon wants
+    assert "not permitted" not in log
     assert log.count("ntpd-fast exiting") == 2
     # the variant for clients has neither the port nor the devices
     machine.run("systemctl", "start", "ntpd-fast-restricted")
     assert "7F7F0101" in machine.run("ntpc-fast", "tracking")
     machine.run("systemctl", "stop", "ntpd-fast-restricted")
+
+
+def test_the_wait_for_the_clock_ends_and_logs_are_rotated(machine, packages):
+    install(machine, packages, "ntpd-fast")
+    leave_the_clock_alone(machine, "ntpd-fast.service")
+    machine.write("/etc/sysconfig/ntpd-fast", "OPTIONS=-x\n")
+    machine.write("/etc/upstream.conf", "port 11124\nallow\nlocal stratum 1\ncmdport 0\nbindcmdaddress /\npidfile /\n")
+    machine.write("/etc/ntpd-fast.conf", "server 127.0.0.1 port 11124 minpoll -2 maxpoll -2\n"
+                                         "logdir /var/log/ntpd-fast\nlog measurements\n")
+    machine.write("/etc/logrotate.conf", "rotate 4\ncreate\ninclude /etc/logrotate.d/ntpd-fast\n")
+    machine.run("/usr/sbin/ntpd-fast", "-x", "-u", "root", "-f", "/etc/upstream.conf")
+    machine.run("systemctl", "start", "ntpd-fast", "ntpd-fast-wait")
+    assert machine.ask("systemctl", "is-active", "ntpd-fast-wait", "time-sync.target") == "active\nactive"
+    assert "Leap status     : Normal" in machine.run("ntpc-fast", "tracking")
+    log = "/var/log/ntpd-fast/measurements.log"
+    machine.wait_for(f"test -s {log}", "a measurement to be logged")
+    machine.run("logrotate", "--force", "/etc/logrotate.conf")
+    machine.wait_for(f"test -s {log}", "a measurement to be logged in the next file")
+    assert machine.ask("stat", "-c", "%U %a", f"{log}.1", log) == "ntpd-fast 600\nntpd-fast 600"
+    assert machine.journal("-u", "ntpd-fast", "-p", "warning") == ""
 
 
 def test_serve_only_service_without_any_capability(machine, packages):
@@ -133,6 +155,7 @@ def test_serve_only_service_without_any_capability(machine, packages):
     machine.run("systemctl", "start", "ntpd-fast-serve")
     assert answer(machine, 11123) == (0, 9)
     main = machine.ask("systemctl", "show", "-P", "MainPID", "ntpd-fast-serve")
+    assert "not permitted" not in machine.journal("-u", "ntpd-fast-serve")
     capabilities = re.findall(r"^Cap(?:Prm|Eff|Bnd|Amb):\t(\w+)$", machine.read(f"/proc/{main}/status"), re.MULTILINE)
     assert capabilities == ["0" * 16] * 4
 
