@@ -8,7 +8,7 @@ from ntpd_fast.client.oneshot import InitStepSlew, OneShot
 from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.clock.referenceoptions import starting_mode
 from ntpd_fast.config.loader import parse_lines
-from tests.unit.client.test_names import Daemon
+from tests.unit.client.naming import Daemon
 
 NORMAL, INITIAL = ReferenceMode.NORMAL, ReferenceMode.INITSTEPSLEW
 ONCE, PRINT = ReferenceMode.UPDATE_ONCE, ReferenceMode.PRINT_ONCE

@@ -1,135 +1,21 @@
-"""The KE server's sockets: limits, deadlines, descriptors that run out, certificates that change. Loopback only."""
+"""The KE server's sockets: limits, deadlines, descriptors that run out. Loopback only."""
 
 import asyncio
 import contextlib
-import mmap
 import os
 import resource
 import socket
 import struct
 import time
-from ipaddress import ip_address, ip_network
 
 import pytest
-import uvloop
 
-from ntpd_fast._access import AccessView
-from ntpd_fast._clientlog import ClientLogWriter, init_shard, shard_size
-from ntpd_fast._keadmission import Admission, SharedAdmission
-from ntpd_fast._kepoll import prefix_of
 from ntpd_fast._nts import KeyRing
-from ntpd_fast._region import ControlRegion, Mapping
-from ntpd_fast.config.loader import parse_lines
-from ntpd_fast.nts.records import MessageReader, encode, error_records, read_response, request_records
-from ntpd_fast.server.access import AccessTable
-from ntpd_fast.server.keyring import CURRENT, random_keys
-from ntpd_fast.server.ntske_certificates import CertificateError, CertificateStore
+from ntpd_fast.nts.records import encode, error_records, request_records
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
-from ntpd_fast.server.ntske_loop import new_event_loop
-from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit
-from ntpd_fast.server.ntske_server import NtsKeServer
-from ntpd_fast.server.ntske_session import KeService
-from tests.pki import Authority
-from tests.tls_peers import server_credentials, tls_client
-
-SIV = 15
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def pair(authority):
-    return authority.issue("ntp.example.test")
-
-
-@pytest.fixture(params=["asyncio", "uvloop", "its own"])
-def loop_and_selector(request):
-    if request.param == "its own":
-        loop, selector = new_event_loop()
-    else:
-        loop, selector = asyncio.new_event_loop() if request.param == "asyncio" else uvloop.new_event_loop(), None
-    yield loop, selector
-    loop.close()
-
-
-@pytest.fixture
-def loop(loop_and_selector):
-    return loop_and_selector[0]
-
-
-class Lines:
-    def __init__(self):
-        self.lines = []
-
-    def __call__(self, severity, text):
-        self.lines.append(text)
-
-    def having(self, part):
-        return [line for line in self.lines if part in line]
-
-
-@pytest.fixture
-def log():
-    return Lines()
-
-
-def publish(ring):
-    keys = random_keys()
-    ring.publish([(k.identifier, k.algorithm, k.key) for k in keys], keys[CURRENT].identifier)
-
-
-def filled_ring():
-    ring = KeyRing()
-    publish(ring)
-    return ring
-
-
-@pytest.fixture
-def start(loop_and_selector, pair, log):
-    """Start a server; (server, port)."""
-    loop, selector = loop_and_selector
-    with contextlib.ExitStack() as stack:
-
-        def starter(ring=None, **options):
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
-            service = KeService(server_credentials(pair), ring or filled_ring(), (SIV,))
-            server = NtsKeServer(
-                loop, [listener], service, log, **{"connections_max": 10, "selector": selector} | options
-            )
-            server.start()
-            stack.callback(server.stop)
-            return server, listener.getsockname()[1]
-
-        yield starter
-
-
-async def exchange(authority, port, *, tls=None, message=None, source="127.0.0.1"):
-    """A whole key exchange; what the server answered."""
-    loop = asyncio.get_running_loop()
-    client = tls or tls_client(authority)
-    message = encode(request_records([SIV])) if message is None else message
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        sock.bind((source, 0))
-        await loop.sock_connect(sock, ("127.0.0.1", port))
-        received = b""
-        sent = False
-        while True:
-            if client.handshake() and not sent:
-                sent = True
-                client.write(message)
-            if data := client.out():
-                await loop.sock_sendall(sock, data)
-            data = await loop.sock_recv(sock, 16384)
-            client.feed(data)
-            if sent:
-                while chunk := client.read():
-                    received += chunk
-                if chunk == b"":
-                    return received
+from ntpd_fast.server.ntske_process import raise_descriptor_limit
+from tests.tls_peers import tls_client
+from tests.unit.server.ntske import SIV, exchange, granted, half_open, is_closed, publish
 
 
 async def dribble(authority, port, pieces):
@@ -247,31 +133,6 @@ async def reset_after_exchange(authority, port):
         # the data and the reset come in one event
         await loop.sock_sendall(sock, b"more")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def half_open(port, data=b"\x16\x03\x01", source="127.0.0.1"):
-    """A connection that never goes on."""
-    loop = asyncio.get_running_loop()
-    sock = socket.socket()
-    sock.setblocking(False)
-    sock.bind((source, 0))
-    await loop.sock_connect(sock, ("127.0.0.1", port))
-    if data:
-        await loop.sock_sendall(sock, data)
-    return sock
-
-
-async def is_closed(sock, timeout_s=1.0):
-    try:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), timeout_s) == b""
-    except ConnectionResetError:
-        return True
-    except TimeoutError:
-        return False
-
-
-def granted(data):
-    return read_response(MessageReader().feed(data), [SIV])
 
 
 def test_clients_are_served_and_counted(loop, start, authority):
@@ -489,219 +350,11 @@ def test_stop_drops_sessions_and_keeps_the_listener(loop, start, authority):
     loop.run_until_complete(scenario())
 
 
-class Tables:
-    """A control region with the access table."""
-
-    def __init__(self):
-        rooms = {"access": 65536}
-        fd = os.memfd_create("control")
-        os.ftruncate(fd, ControlRegion.plan(rooms))
-        self.region = ControlRegion(Mapping(fd, ControlRegion.plan(rooms), True))
-        os.close(fd)
-        self.region.create(1, rooms)
-
-    def set(self, *allowed):
-        rules = AccessTable()
-        for network in allowed:
-            rules.set(network, True)
-        self.table = rules.compile()
-        self.region.write_table("access", self.table)
-
-
-def test_access_rules_and_rate_limit(loop, start, authority):
-    tables = Tables()
-    shard = memoryview(mmap.mmap(-1, shard_size(16)))
-    init_shard(shard, 16, bytes(20))
-    clients = ClientLogWriter(shard)
-    clients.set_limit(1, 6, 2, 4)
-    server, port = start(admission=SharedAdmission(tables.region, clients, ntp_time=lambda: 1 << 60))
-
-    async def refused():
-        sock = await half_open(port)
-        closed = await is_closed(sock)
-        sock.close()
-        return closed
-
-    async def scenario():
-        assert await refused()
-        tables.set(ip_network("192.0.2.0/24"))
-        assert await refused()
-        tables.set(ip_network("127.0.0.0/8"))
-        assert granted(await exchange(authority, port))
-        assert granted(await exchange(authority, port))
-        for _ in range(20):
-            sock = await half_open(port)
-            await asyncio.sleep(0.005)
-            sock.close()
-
-    loop.run_until_complete(scenario())
-    counters = server.counters.read()
-    assert counters["refused_access"] == 2
-    assert counters["refused_rate"] >= 10
-    assert counters["served"] == 2
-
-
 def test_counters_can_be_read_by_others():
     memory = bytearray(COUNTER_BYTES)
     KeCounters(memory).add("served", 3)
     assert KeCounters(memory).read()["served"] == 3
     assert sum(KeCounters(memory).read().values()) == 3
-
-
-def packed_prefix_of(address):
-    return prefix_of(ip_address(address).packed)
-
-
-def test_prefixes():
-    assert packed_prefix_of("192.0.2.1") == packed_prefix_of("192.0.2.200")
-    assert packed_prefix_of("192.0.2.1") != packed_prefix_of("192.0.3.1")
-    assert packed_prefix_of("2001:db8:1::1") == packed_prefix_of("2001:db8:1:2::1")
-    assert packed_prefix_of("2001:db8:1::1") != packed_prefix_of("2001:db8:2::1")
-
-
-def test_certificates_are_reloaded_without_dropping_sessions(loop, authority, log, tmp_path):
-    paths = authority.issue("ntp.example.test").write(tmp_path)
-    store = CertificateStore([paths], log)
-    store.load(time.time())
-    second = Authority("second authority")
-
-    async def scenario(port, ntske):
-        # in the middle of a session
-        client = tls_client(authority)
-        with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            client.handshake()
-            await loop.sock_sendall(sock, client.out())
-            client.feed(await loop.sock_recv(sock, 16384))
-            second.issue("ntp.example.test").write(tmp_path)
-            ntske.reload_certificates(force=False)
-            while not client.handshake():
-                client.feed(await loop.sock_recv(sock, 16384))
-            client.write(encode(request_records([SIV])))
-            await loop.sock_sendall(sock, client.out())
-            client.feed(await loop.sock_recv(sock, 16384))
-            assert granted(client.read())
-        assert granted(await exchange(second, port))
-        # a bad pair changes nothing, and is told once
-        (tmp_path / "server.key").write_text("nonsense")
-        ntske.reload_certificates(force=False)
-        ntske.reload_certificates(force=False)
-        assert granted(await exchange(second, port))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        parts = NtsKeParts([listener], store, filled_ring(), AlwaysWelcome(), KeCounters())
-        ntske = NtsKe(loop, NtsKeOptions([SIV], 10), parts, log)
-        ntske.start()
-        loop.run_until_complete(scenario(listener.getsockname()[1], ntske))
-        ntske.stop()
-    assert parts.counters.read()["certificate_reloads"] == 1
-    assert log.having("Reloaded NTS server certificates")
-    assert len(log.having("the old ones stay")) == 1
-    assert "server.key" in log.having("the old ones stay")[0]
-
-
-class AlwaysWelcome(Admission):
-    limit = None
-
-    def set_limit(self, limit):
-        self.limit = limit
-
-
-def test_another_configuration_is_followed_without_dropping_sessions(loop, authority, log, tmp_path):
-    store = CertificateStore([authority.issue("ntp.example.test").write(tmp_path)], log)
-    store.load(time.time())
-    second = Authority("second authority")
-    others = [second.issue("ntp.example.test").write(tmp_path, "other")]
-    admission = AlwaysWelcome()
-    limit = parse_lines(["ntsratelimit interval 3"]).ntsratelimit
-
-    async def scenario(port, ntske):
-        held = [await half_open(port) for _ in range(3)]
-        await asyncio.sleep(0.05)
-        assert ntske.server.sessions == 3
-        bad = [(str(tmp_path / "none.crt"), others[0][1])]
-        ntske.follow(NtsKeOptions([SIV], 2, "ntp2.example.test", 1123), bad, limit)
-        # sessions that have begun keep their places, which are now too many for anybody else
-        assert ntske.server.sessions == 3
-        refused = await half_open(port)
-        assert await is_closed(refused)
-        for sock in [*held, refused]:
-            sock.close()
-        await asyncio.sleep(0.05)
-        answer = read_response(MessageReader().feed(await exchange(authority, port)), [SIV])
-        assert (answer.server, answer.port) == ("ntp2.example.test", 1123)
-        ntske.follow(NtsKeOptions([SIV], 2), others, None)
-        assert granted(await exchange(second, port))
-        # those are the files looked at from now on
-        third = Authority("third authority")
-        third.issue("ntp.example.test").write(tmp_path, "other")
-        ntske.reload_certificates(force=False)
-        assert granted(await exchange(third, port))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        parts = NtsKeParts([listener], store, filled_ring(), admission, KeCounters())
-        ntske = NtsKe(loop, NtsKeOptions([SIV], 10), parts, log)
-        ntske.start()
-        loop.run_until_complete(scenario(listener.getsockname()[1], ntske))
-        ntske.stop()
-    assert admission.limit is None
-    counters = parts.counters.read()
-    assert (counters["certificate_reloads"], counters["refused_full"]) == (2, 1)
-    assert log.having("the old ones stay") == [
-        f"Could not load NTS server certificates, the old ones stay : {tmp_path}/none.crt : No such file or directory"
-    ]
-    assert log.having("Loaded other NTS server certificates")
-
-
-def test_another_rate_limit():
-    shard = memoryview(mmap.mmap(-1, shard_size(16)))
-    init_shard(shard, 16, bytes(20))
-    tables = Tables()
-    tables.set(ip_network("127.0.0.0/8"))
-    admission = SharedAdmission(tables.region, ClientLogWriter(shard), ntp_time=lambda: 1 << 60)
-    address = ip_address("127.0.0.1").packed
-
-    def refused():
-        return sum(admission.admit(address) == "refused_rate" for _ in range(100))
-
-    assert refused() == 0
-    admission.set_limit(parse_lines(["ntsratelimit interval 10 burst 2 leak 4"]).ntsratelimit)
-    assert refused() > 60
-    admission.set_limit(None)
-    assert refused() == 0
-    SharedAdmission(tables.region, None).set_limit(None)
-
-
-def test_bad_certificates_are_told_with_path_and_reason(authority, pair, log, tmp_path):
-    paths = pair.write(tmp_path)
-    other = authority.issue("ntp.example.test").write(tmp_path, "other")
-
-    def refusal(certificate, key):
-        with pytest.raises(CertificateError) as refused:
-            CertificateStore([(str(certificate), str(key))], log).load(time.time())
-        return str(refused.value)
-
-    assert refusal(tmp_path / "none.crt", paths[1]) == f"{tmp_path}/none.crt : No such file or directory"
-    assert refusal(paths[0], tmp_path) == f"{tmp_path} : Is a directory"
-    assert "do not match" in refusal(paths[0], other[1])
-    assert refusal(paths[1], paths[1]).startswith(f"{paths[1]} with {paths[1]}")
-
-
-def test_certificates_that_are_not_valid_now_are_told(authority, log, tmp_path):
-    for name, start_day, end_day, text in [
-        ("old", -10, -5, "has expired"),
-        ("new", 5, 10, "is not valid yet"),
-        ("soon", -10, 3, "expires on"),
-        ("good", -10, 30, ""),
-    ]:
-        paths = authority.issue("ntp.example.test", start_days=start_day, end_days=end_day).write(tmp_path, name)
-        log.lines.clear()
-        CertificateStore([paths], log).load(time.time())
-        if text:
-            assert f"{name}.crt {text}" in log.lines[0]
-        else:
-            assert log.lines == []
 
 
 def test_the_descriptor_limit_is_raised_as_far_as_it_goes(log):
@@ -720,9 +373,3 @@ def test_the_descriptor_limit_is_raised_as_far_as_it_goes(log):
     with os.fdopen(read) as stream:
         assert stream.read() == "564 True 0"
     assert os.waitpid(child, 0)[1] == 0
-
-
-def test_access_view_is_the_compiled_table():
-    tables = Tables()
-    tables.set(ip_network("10.0.0.0/8"))
-    assert AccessView(tables.table).check(bytes([10, 1, 1, 1]))

@@ -13,31 +13,13 @@ from ntpd_fast.nts.records import (
     read_response,
     request_records,
 )
-from ntpd_fast.server.keyring import CURRENT, random_keys
 from ntpd_fast.server.ntske_counters import KeOutcome
 from ntpd_fast.server.ntske_session import KeService, KeSession
-from tests.pki import Authority
 from tests.tls_peers import OpenSsl, openssl_context, server_credentials, tls_client
+from tests.unit.server.ntske import filled_ring
 
 SIV, GCM_SIV = 15, 30
 BOTH = (GCM_SIV, SIV)
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def pair(authority):
-    return authority.issue("ntp.example.test")
-
-
-def filled_ring():
-    ring = KeyRing()
-    keys = random_keys()
-    ring.publish([(k.identifier, k.algorithm, k.key) for k in keys], keys[CURRENT].identifier)
-    return ring
 
 
 @pytest.fixture
