@@ -1,6 +1,7 @@
 """Clients and keys for the tests of key exchange."""
 
 import asyncio
+import contextlib
 import socket
 
 from ntpd_fast._nts import KeyRing
@@ -57,6 +58,26 @@ async def exchange(authority, port, *, tls=None, message=None, source="127.0.0.1
                     received += chunk
                 if chunk == b"":
                     return received
+
+
+@contextlib.asynccontextmanager
+async def greeting(authority, port):
+    """A client that has sent its first flight: socket and TLS session."""
+    loop = asyncio.get_running_loop()
+    client = tls_client(authority)
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        client.handshake()
+        await loop.sock_sendall(sock, client.out())
+        yield sock, client
+
+
+async def take_greeting(sock, client):
+    """Take what the server sends first; the client's Finished is to be sent then, by itself or with a request."""
+    while not client.handshake():
+        client.feed(await asyncio.get_running_loop().sock_recv(sock, 16384))
 
 
 async def half_open(port, data=b"\x16\x03\x01", source="127.0.0.1"):

@@ -13,8 +13,7 @@ from ntpd_fast.server.ntske_certificates import CertificateError, CertificateSto
 from ntpd_fast.server.ntske_counters import KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts
 from tests.pki import Authority
-from tests.tls_peers import tls_client
-from tests.unit.server.ntske import SIV, exchange, filled_ring, granted, half_open, is_closed
+from tests.unit.server.ntske import SIV, exchange, filled_ring, granted, greeting, half_open, is_closed, take_greeting
 
 
 def test_certificates_are_reloaded_without_dropping_sessions(loop, authority, log, tmp_path):
@@ -25,17 +24,11 @@ def test_certificates_are_reloaded_without_dropping_sessions(loop, authority, lo
 
     async def scenario(port, ntske):
         # in the middle of a session
-        client = tls_client(authority)
-        with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            client.handshake()
-            await loop.sock_sendall(sock, client.out())
+        async with greeting(authority, port) as (sock, client):
             client.feed(await loop.sock_recv(sock, 16384))
             second.issue("ntp.example.test").write(tmp_path)
             ntske.reload_certificates(force=False)
-            while not client.handshake():
-                client.feed(await loop.sock_recv(sock, 16384))
+            await take_greeting(sock, client)
             client.write(encode(request_records([SIV])))
             await loop.sock_sendall(sock, client.out())
             client.feed(await loop.sock_recv(sock, 16384))

@@ -14,22 +14,14 @@ from ntpd_fast._nts import KeyRing
 from ntpd_fast.nts.records import encode, error_records, request_records
 from ntpd_fast.server.ntske_counters import COUNTER_BYTES, KeCounters
 from ntpd_fast.server.ntske_process import raise_descriptor_limit
-from tests.tls_peers import tls_client
-from tests.unit.server.ntske import SIV, exchange, granted, half_open, is_closed, publish
+from tests.unit.server.ntske import SIV, exchange, granted, greeting, half_open, is_closed, publish, take_greeting
 
 
 async def dribble(authority, port, pieces):
     """An exchange whose bytes after the first flight come as `pieces` cuts them; what the server answered."""
     loop = asyncio.get_running_loop()
-    client = tls_client(authority)
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, ("127.0.0.1", port))
-        client.handshake()
-        await loop.sock_sendall(sock, client.out())
-        while not client.handshake():
-            client.feed(await loop.sock_recv(sock, 16384))
+    async with greeting(authority, port) as (sock, client):
+        await take_greeting(sock, client)
         finished = client.out()
         client.write(encode(request_records([SIV])))
         for piece in pieces(finished, client.out()):
@@ -65,12 +57,7 @@ def test_a_client_that_hangs_up_instead_of_its_finished_is_noticed(loop, start, 
     server, port = start(timeout_s=20.0)
 
     async def scenario():
-        client = tls_client(authority)
-        with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            client.handshake()
-            await loop.sock_sendall(sock, client.out())
+        async with greeting(authority, port) as (sock, _):
             await loop.sock_recv(sock, 16384)
             # a fatal alert, shorter than any Finished
             await loop.sock_sendall(sock, bytes([21, 3, 3, 0, 2, 2, 42]))
@@ -93,14 +80,8 @@ def test_an_answer_reaches_a_client_that_has_said_its_end_already(loop, start, a
     server, port = start(timeout_s=20.0)
 
     async def scenario():
-        client = tls_client(authority)
-        with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            client.handshake()
-            await loop.sock_sendall(sock, client.out())
-            while not client.handshake():
-                client.feed(await loop.sock_recv(sock, 16384))
+        async with greeting(authority, port) as (sock, client):
+            await take_greeting(sock, client)
             client.write(encode(request_records([SIV])))
             await loop.sock_sendall(sock, client.out())
             await until(lambda: server.counters.read()["served"] == 1)
@@ -120,13 +101,8 @@ def test_an_answer_reaches_a_client_that_has_said_its_end_already(loop, start, a
 async def reset_after_exchange(authority, port):
     """A client that closes with something unread, as many do: its kernel resets the connection."""
     loop = asyncio.get_running_loop()
-    client = tls_client(authority)
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, ("127.0.0.1", port))
-        while not client.handshake():
-            await loop.sock_sendall(sock, client.out())
-            client.feed(await loop.sock_recv(sock, 16384))
+    async with greeting(authority, port) as (sock, client):
+        await take_greeting(sock, client)
         client.write(encode(request_records([SIV])))
         await loop.sock_sendall(sock, client.out())
         await asyncio.sleep(0.05)
@@ -229,13 +205,8 @@ def test_a_client_that_stays_after_its_answer_is_closed_in_time(loop, start, aut
     server, port = start(timeout_s=0.3)
 
     async def scenario():
-        client = tls_client(authority)
-        with socket.socket() as sock:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, ("127.0.0.1", port))
-            while not client.handshake():
-                await loop.sock_sendall(sock, client.out())
-                client.feed(await loop.sock_recv(sock, 16384))
+        async with greeting(authority, port) as (sock, client):
+            await take_greeting(sock, client)
             client.write(encode(request_records([SIV])))
             await loop.sock_sendall(sock, client.out())
             while await loop.sock_recv(sock, 16384):
