@@ -1,6 +1,7 @@
 """A small steady load on a daemon, each answer matched with its request: what is lost is known by number."""
 
 import contextlib
+import math
 import select
 import socket
 import struct
@@ -61,8 +62,8 @@ class Load:
     def lost(self) -> list[int]:
         return [number for number in range(1, len(self.sent_ns) + 1) if number not in self.answered_ns]
 
-    def first_answers_after(self, moments_ns: list[int]) -> list[int]:
-        """ns from each moment to the first answer to a request sent after it."""
+    def first_answers_after(self, moments_ns: list[int]) -> list[float]:
+        """ns from each moment to the first answer to a request sent after it; endless when there was none yet."""
         answered = dict(self.answered_ns)
         sent = [(ns, answered[number + 1]) for number, ns in enumerate(self.sent_ns) if number + 1 in answered]
-        return [min(answer - moment for ns, answer in sent if ns > moment) for moment in moments_ns]
+        return [min((answer - moment for ns, answer in sent if ns > moment), default=math.inf) for moment in moments_ns]
