@@ -187,7 +187,10 @@ def leave_realtime() -> None:
 
 
 def set_realtime_priority(priority: int) -> None:
-    """SCHED_FIFO with `priority` 1–99 (`sched_priority`, `-P`). Raises FatalError outside that range."""
+    """SCHED_FIFO with `priority` 1–99 (`sched_priority`, `-P`). Raises FatalError out of range or if it is refused."""
     if not 1 <= priority <= 99:
         raise FatalError(f"Bad scheduler priority: {priority}")
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError as error:
+        raise FatalError(f"Could not set real-time priority {priority} : {error.strerror}") from error

@@ -1,5 +1,6 @@
 """Dropping rights: in children, since there is no way back."""
 
+import errno
 import os
 import pwd
 import signal
@@ -103,3 +104,12 @@ def test_memory_lock_and_priority():
         return status("VmLck")[0][0] != "0", os.sched_getscheduler(0)
 
     assert in_child(raise_both) == (True, os.SCHED_FIFO)
+
+
+def test_priority_that_is_refused_is_named(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with pytest.raises(FatalError, match=r"^Could not set real-time priority 7 : Operation not permitted$"):
+        privileges.set_realtime_priority(7)
