@@ -143,7 +143,7 @@ def test_the_wait_for_the_clock_ends_and_logs_are_rotated(machine, packages):
     machine.run("logrotate", "--force", "/etc/logrotate.conf")
     machine.wait_for(f"test -s {log}", "a measurement to be logged in the next file")
     assert machine.ask("stat", "-c", "%U %a", f"{log}.1", log) == "ntpd-fast 600\nntpd-fast 600"
-    assert machine.journal("-u", "ntpd-fast", "-p", "warning") == ""
+    assert "Could not" not in machine.journal("-u", "ntpd-fast")
 
 
 def test_serve_only_service_without_any_capability(machine, packages):
