@@ -67,6 +67,12 @@ def stratum(answer: bytes | None) -> int:
     return answer[1]
 
 
+def has_stratum(daemon, number: int) -> bool:
+    """For waiting: a machine that has no time for the daemon may cost an answer."""
+    answer = daemon.ask(timeout_s=1.0)
+    return answer is not None and answer[1] == number
+
+
 @WORKERS
 def test_access_and_local_reference(make_daemon, workers):
     daemon = make_daemon("local stratum 7", "allow 127.0.0.1", f"workers {workers}").start()
@@ -141,7 +147,7 @@ def test_broken_file_changes_nothing(make_daemon, workers, tmp_path):
     assert children_of(daemon.pid) == family
     daemon.config.write_text(good.replace("stratum 7", "stratum 6"))
     reload(daemon)
-    wait_until(lambda: stratum(daemon.ask()) == 6, "the mended file")
+    wait_until(lambda: has_stratum(daemon, 6), "the mended file")
     taken.close()
     daemon.stop()
 
@@ -301,7 +307,7 @@ def test_control_that_died_comes_back_with_what_was_reloaded(make_daemon):
     wait_until(lambda: "7F7F0101" in daemon.chronyc("tracking"), "its command socket")
     assert stratum(daemon.ask()) == 4
     reload(daemon, ("stratum 4", "stratum 3"))
-    wait_until(lambda: stratum(daemon.ask()) == 3, "the next reload")
+    wait_until(lambda: has_stratum(daemon, 3), "the next reload")
     daemon.stop()
 
 
@@ -379,7 +385,7 @@ def test_unreadable_file_is_told_with_the_user_who_could_not_read_it(make_daemon
     assert stratum(daemon.ask()) == 7
     daemon.config.chmod(0o644)
     reload(daemon, ("stratum 7", "stratum 6"))
-    wait_until(lambda: stratum(daemon.ask()) == 6, "the new stratum")
+    wait_until(lambda: has_stratum(daemon, 6), "the new stratum")
     daemon.stop()
 
 
@@ -469,6 +475,6 @@ def test_many_signals_are_few_reloads_and_the_last_file_counts(make_daemon, work
     for number in range(2, 12):
         write(daemon, re.sub(r"stratum \d+", f"stratum {number}", daemon.config.read_text()))
         os.kill(daemon.pid, signal.SIGHUP)
-    wait_until(lambda: stratum(daemon.ask()) == 11, "the last file")
+    wait_until(lambda: has_stratum(daemon, 11), "the last file")
     assert 1 <= daemon.errors().count(RELOADED) <= 10
     daemon.stop()

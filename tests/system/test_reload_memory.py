@@ -45,7 +45,7 @@ OBJECTS_MAX = ROUNDS // 2
 def counted(text: str, who: str) -> list[tuple[int, int, Counter[str]]]:
     """What a process has told: objects, descriptors, objects by kind."""
     found = []
-    for total, descriptors, kinds in re.findall(rf"^OBJECTS {who} (\d+) (\d+) (.*)$", text, re.M):
+    for total, descriptors, kinds in re.findall(rf"^OBJECTS {who} (\d+) (\d+) (.*)\n", text, re.M):
         by_kind = Counter({name: int(count) for name, count in (pair.rsplit("=", 1) for pair in kinds.split())})
         found.append((int(total), int(descriptors), by_kind))
     return found
