@@ -6,6 +6,9 @@ def distance_weights(distances: list[float], precision: float) -> list[float]: .
 def weighted_fit(
     x_values: list[float], y_values: list[float], w_values: list[float], min_samples: int
 ) -> tuple[float, float, float, float, float, int, int] | None: ...
+def curvature(
+    x_values: list[float], y_values: list[float], w_values: list[float]
+) -> tuple[float, float] | None: ...
 def asymmetry_slope(x_values: list[float], y_values: list[float], z_values: list[float]) -> float | None: ...
 def robust_fit(
     x_values: list[float], y_values: list[float], tolerance: float

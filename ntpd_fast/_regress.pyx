@@ -149,6 +149,48 @@ def weighted_fit(list x_values, list y_values, list w_values, int min_samples):
     return a, b, ss * kept / W, sd_a, sd_b, _runs(residuals + (m - kept), kept), start
 
 
+def curvature(list x_values, list y_values, list w_values):
+    cdef double x[CAPACITY]
+    cdef double y[CAPACITY]
+    cdef double w[CAPACITY]
+    cdef int n = _load(x_values, x), i
+    cdef double s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0, s4 = 0.0, sum_y = 0.0, weighted = 0.0
+    cdef double z, a, b = 0.0, r, squares = 0.0, product = 0.0, p, explained
+    if _load(y_values, y) != n or _load(w_values, w) != n:
+        raise ValueError("unequal lengths")
+    if n < 4:
+        return None
+    for i in range(n):
+        s0 += 1.0 / w[i]
+        s1 += x[i] / w[i]
+        sum_y += y[i] / w[i]
+        weighted += 1.0 / (w[i] * w[i])
+    for i in range(n):
+        x[i] -= s1 / s0
+        z = x[i]
+        s2 += z * z / w[i]
+        s3 += z * z * z / w[i]
+        s4 += z * z * z * z / w[i]
+        b += y[i] * z / w[i]
+    if not s2 > 0.0:
+        return None
+    a = sum_y / s0
+    b /= s2
+    # what of x² neither a constant nor a line explains
+    p = s4 - s3 * s3 / s2 - s2 * s2 / s0
+    if not p > SINGULAR * s4:
+        return None
+    for i in range(n):
+        r = y[i] - a - b * x[i]
+        squares += r * r / w[i]
+        product += r * x[i] * x[i] / w[i]
+    explained = product * product / p
+    squares -= explained
+    if not squares > 0.0:
+        return None
+    return sqrt(explained * (n - 3) / squares), s0 * s0 / weighted
+
+
 def asymmetry_slope(list x_values, list y_values, list z_values):
     cdef double x[CAPACITY]
     cdef double y[CAPACITY]

@@ -6,6 +6,7 @@ like variances: a term counts 1/weight. All fits are of at most `MAX_POINTS` poi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from ntpd_fast import _regress
@@ -21,6 +22,7 @@ __all__ = [
     "distance_weights",
     "fit_robust",
     "fit_weighted",
+    "is_bent",
     "median",
     "slew_samples",
     "student_t_9995",
@@ -101,6 +103,46 @@ def fit_robust(x: list[float], y: list[float], tolerance: float) -> RobustFit | 
     """
     fit = _regress.robust_fit(x, y, tolerance)
     return None if fit is None else RobustFit(*fit)
+
+
+BEND_QUANTILE = 1.5
+"""Two-sided 13 % of the normal distribution: a false alarm costs two of the oldest samples, a late one much more."""
+
+BEND_MIN_POINTS = 8
+
+BEND_EFFECTIVE_SHARE = 0.5
+"""Least ratio of the effective number of points to their number."""
+
+BEND_MIN_SPAN = 1800.0
+"""Over less than half an hour the wander of a crystal does not stand out of the noise."""
+
+BEND_MAX_GAP = 0.5
+"""Greatest share of the span that may lie between two points."""
+
+
+def is_bent(x: list[float], y: list[float], weights: list[float]) -> bool:
+    """Whether a parabola fits the points significantly better than a line.
+
+    This sees a slowly changing slope much sooner than the runs test does, which looks at signs only. Points that
+    weigh little hardly count as degrees of freedom, so the quantile goes by the effective number of points,
+    (Σ 1/w)² / Σ 1/w². Where a few points carry most of the weight (the jitter is many times the shortest delay)
+    the errors are far from normal and nothing can be told; nor can it where the points are two heaps, before and
+    after an outage. Below 8 points nothing is significant. Over a short span (`x` is in seconds) a clock does not
+    wander by more than its noise: what looks like a bend is chance, which a fast poll has often.
+    """
+    if len(x) < BEND_MIN_POINTS or x[-1] - x[0] < BEND_MIN_SPAN:
+        return False
+    if max(later - earlier for earlier, later in pairwise(x)) > BEND_MAX_GAP * (x[-1] - x[0]):
+        return False
+    result = _regress.curvature(x, y, weights)
+    if result is None:
+        return False
+    t, effective = result
+    if effective < BEND_EFFECTIVE_SHARE * len(x):
+        return False
+    # first term of the expansion of Student's quantile about the normal one
+    widening = 1.0 + (1.0 + BEND_QUANTILE**2) / (4.0 * (effective - 3.0))
+    return t > BEND_QUANTILE * widening
 
 
 def distance_weights(distances_s: list[float], precision_s: float) -> list[float]:

@@ -601,6 +601,7 @@ def _combine_tracking(selected: TrackingData, members: list[tuple[TrackingData, 
         frequency=frequency_sum / frequency_weight,
         frequency_sd=frequency_weight**-0.5,
         skew=skew_weight**-0.5,
+        span_s=min(member.span_s for member, _ in members),
     )
 
 

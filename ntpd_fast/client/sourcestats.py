@@ -16,6 +16,7 @@ from ntpd_fast.client.regression import (
     asymmetry_slope,
     distance_weights,
     fit_weighted,
+    is_bent,
     slew_samples,
     student_t_9995,
 )
@@ -34,6 +35,10 @@ UNKNOWN_STD_DEV_S = 4.0
 MIN_SKEW = 1e-12
 MAX_SKEW = 1.0
 MIN_STD_DEV_S = 1e-9
+
+# A line that bends gives up this many of its oldest samples at once, and keeps so many.
+BEND_DROPS = 2
+MIN_SAMPLES_OF_BENT_LINE = 7
 
 # Asymmetry of the jitter is believed when it looked the same in this many updates.
 ASYMMETRY_RUN = 10
@@ -84,6 +89,8 @@ class TrackingData:
     skew: float
     root_delay_s: float
     root_dispersion_s: float
+    span_s: float
+    """From the oldest to the newest sample in the estimate, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ class SourceStats:
         for column in self._columns():
             column.clear()
         self._n_runs_samples = 0
-        self._frequency = 0.0
+        self._frequency: float = 0.0
         self._asymmetry_run = 0
         self._asymmetry = 0.0
         self._fail(0.0)
@@ -183,7 +190,7 @@ class SourceStats:
 
     @property
     def best_start(self) -> int:
-        """How many samples the last fit dropped."""
+        """How many samples were dropped at the last one."""
         return self._best_start
 
     @property
@@ -250,7 +257,10 @@ class SourceStats:
             sample.root_delay_s,
             sample.root_dispersion_s,
         )
+        frequency, skew = self.frequency, self.skew
         self._regress()
+        if self._drop_bend():
+            self._stress = abs(self._frequency - frequency) / skew
         return Accumulated.ADDED
 
     def correct_offsets(self, correction_s: float) -> None:
@@ -325,6 +335,7 @@ class SourceStats:
             root_dispersion_s=self._root_dispersions[best]
             + self._skew * diff_s(newest_ns, self._times_ns[best])
             + self._offset_sd,
+            span_s=diff_s(newest_ns, self._times_ns[self._n_runs_samples]),
         )
 
     def delay_test_data(self, cooked_ns: int) -> DelayTestData | None:
@@ -441,19 +452,48 @@ class SourceStats:
         self._offset = offset
         self._offset_sd = UNKNOWN_STD_DEV_S
         self._frequency_sd = UNKNOWN_SKEW
-        self._skew = UNKNOWN_SKEW
+        self._skew: float = UNKNOWN_SKEW
         self._std_dev = UNKNOWN_STD_DEV_S
 
-    def _regress(self) -> None:
-        newest_ns = self._times_ns[-1]
+    def _weights(self) -> list[float]:
         first = self._n_runs_samples
-        x = [diff_s(t, newest_ns) for t in self._times_ns]
-        y = self._corrected_for_asymmetry(x)
         distances = [
             0.5 * delay + dispersion
             for delay, dispersion in zip(self._delays[first:], self._peer_dispersions[first:], strict=True)
         ]
-        weights = distance_weights(distances, self._precision_s)
+        return distance_weights(distances, self._precision_s)
+
+    def _drop_bend(self) -> bool:
+        """Let go of the oldest samples of a line that bends, a few at each new sample; whether any went.
+
+        A clock's frequency is never constant, so a long line bends long before the runs test notices; by then it
+        is off by many times its error, all to be corrected at once. A few samples at a time move it smoothly.
+        This is no part of the fit of a given register, which stays chrony's.
+        """
+        dropped = self._best_start
+        least = max(self._options.min_samples, MIN_SAMPLES_OF_BENT_LINE)
+        for _ in range(BEND_DROPS):
+            if not self._fitted or self.n_samples <= least:
+                break
+            first, newest_ns = self._n_runs_samples, self._times_ns[-1]
+            x = [diff_s(t, newest_ns) for t in self._times_ns[first:]]
+            if not is_bent(x, self._without_asymmetry()[first:], self._weights()):
+                break
+            self._drop(1)
+            self._regress(again=True)
+            dropped += 1 + self._best_start
+        changed = dropped > self._best_start
+        self._best_start = dropped
+        return changed
+
+    def _regress(self, *, again: bool = False) -> None:
+        """Fit; `again`: without another sample, so that the asymmetry is not counted twice."""
+        newest_ns = self._times_ns[-1]
+        x = [diff_s(t, newest_ns) for t in self._times_ns]
+        if not again:
+            self._update_asymmetry(x)
+        y = self._without_asymmetry()
+        weights = self._weights()
         fit = fit_weighted(x, y, weights, self._options.min_samples)
         if fit is None:
             self._fail(self._offsets[-1])
@@ -487,20 +527,22 @@ class SourceStats:
                 best_distance = distance
         return best
 
-    def _corrected_for_asymmetry(self, x: list[float]) -> list[float]:
-        """Offsets without the part that follows the delay, if it has been seen to follow it for long."""
+    def _update_asymmetry(self, x: list[float]) -> None:
+        """The part of the extra delay that is in the offsets, if it has been seen there for long."""
         configured = self._options.asymmetry
         self._asymmetry = configured or 0.0
-        if configured == 0.0:
-            return self._offsets
-        min_delay = self.min_delay_s()
-        extra_delays = [delay - min_delay for delay in self._delays]
         if configured is None:
-            self._asymmetry = self._estimate_asymmetry(x, extra_delays)
-        if self._asymmetry == 0.0:
-            return self._offsets
+            self._asymmetry = self._estimate_asymmetry(x, self._extra_delays())
+
+    def _extra_delays(self) -> list[float]:
+        min_delay = self.min_delay_s()
+        return [delay - min_delay for delay in self._delays]
+
+    def _without_asymmetry(self) -> list[float]:
         asymmetry = self._asymmetry
-        return [y - asymmetry * extra for y, extra in zip(self._offsets, extra_delays, strict=True)]
+        if asymmetry == 0.0:
+            return self._offsets
+        return [y - asymmetry * extra for y, extra in zip(self._offsets, self._extra_delays(), strict=True)]
 
     def _estimate_asymmetry(self, x: list[float], extra_delays: list[float]) -> float:
         slope = asymmetry_slope(x, self._offsets, extra_delays)

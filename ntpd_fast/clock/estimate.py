@@ -48,6 +48,10 @@ class ClockEstimate(Protocol):
     def root_dispersion_s(self) -> float:
         """Dispersion accumulated on the way."""
 
+    @property
+    def span_s(self) -> float:
+        """Time over which the estimate was measured, s; 0: at one moment."""
+
 
 class ReferenceUpdate(Protocol):
     """An estimate and its origin."""
@@ -89,6 +93,7 @@ class Estimate:
     skew: float = 0.0
     root_delay_s: float = 0.0
     root_dispersion_s: float = 0.0
+    span_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,11 +183,12 @@ class LocalClock:
         corrected_s = cooked_ns / NS_PER_S - offset_s
         return corrected_s >= 0.0 and self._era_start_s <= corrected_s <= self._era_start_s + ERA_S
 
-    def adjust(self, dfreq: float, doffset_s: float, corr_rate: float) -> bool:
+    def adjust(self, dfreq: float, doffset_s: float, corr_rate: float, min_duration_s: float = 0.0) -> bool:
         """Change frequency (s/s, positive: the clock gains) and offset (s, positive: it is fast).
 
         `corr_rate` is the wanted area under the curve of |offset| over time while slewing, s²; 0: as
-        fast as allowed. Returns False, having done nothing, when the result would not be a sane time.
+        fast as allowed, but in no less than `min_duration_s`. Returns False, having done nothing, when the
+        result would not be a sane time.
         """
         raw_ns = self._scheduler.raw_ns()
         cooked_ns = self._correction.mapping.cooked_ns(raw_ns)
@@ -197,7 +198,7 @@ class LocalClock:
         with self._changing():
             self._apply_frequency(self._clamp(old_ppm + dfreq * (1e6 - old_ppm)))
             effective = (self._frequency_ppm - old_ppm) / (1e6 - old_ppm)
-            self._correction.accrue(doffset_s, corr_rate)
+            self._correction.accrue(doffset_s, corr_rate, min_duration_s)
             self._tell(ClockChange(raw_ns, cooked_ns, effective, doffset_s, ChangeKind.ADJUST))
         return True
 

@@ -26,6 +26,7 @@ from ntpd_fast.clock.leap import LeapHandler
 from ntpd_fast.clock.leapdb import LeapDb
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.localreference import LocalReference
+from ntpd_fast.clock.pace import Pace
 from ntpd_fast.clock.referenceoptions import (
     NO_STEPS,
     DriftStore,
@@ -133,6 +134,7 @@ class Reference:
                 log=log,
                 on_command=self._publish,
             )
+        self._pace = Pace()
         self._leap = LeapHandler(
             clock,
             options.leapsecmode,
@@ -254,7 +256,9 @@ class Reference:
         if self._last_update_ns is not None:
             interval_s = (monotonic_ns - self._last_update_ns) / NS_PER_S
         self._last_update_ns = monotonic_ns
-        max_error_s = abs(offset_s) + abs(correction_s) + self._page().distance_s(now_ns)
+        distance_s = self._page().distance_s(now_ns)
+        max_error_s = abs(offset_s) + abs(correction_s) + distance_s
+        claimed_s = distance_s if self._synchronised else 0.0
 
         self._holding = True
         try:
@@ -263,7 +267,15 @@ class Reference:
             slew_s, step_s = self._choose_step(offset_s, correction_s)
             self._tell_change(offset_s)
             corr_rate = self._options.corrtimeratio * 0.5 * estimate.offset_sd_s * interval_s
-            self._clock.adjust(frequency, slew_s, corr_rate)
+            min_duration_s = self._pace.min_duration_s(
+                estimate,
+                self._options.corrtimeratio,
+                total_s=slew_s - correction_s,
+                pending_s=correction_s,
+                claimed_s=claimed_s,
+                interval_s=interval_s,
+            )
+            self._clock.adjust(frequency, slew_s, corr_rate, min_duration_s)
             if step_s is not None:
                 if self._clock.step(step_s):
                     self._log(Severity.WARNING, f"System clock was stepped by {-step_s:.6f} seconds")

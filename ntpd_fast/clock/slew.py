@@ -73,8 +73,11 @@ class Correction(Protocol):
     def set_frequency_ppm(self, frequency_ppm: float) -> float:
         """Compensate a clock that is fast by this much; returns what took effect (rounded, clamped)."""
 
-    def accrue(self, offset_s: float, corr_rate: float) -> None:
-        """Add to the pending offset; `corr_rate` is the wanted area under the curve of |offset|, s²."""
+    def accrue(self, offset_s: float, corr_rate: float, min_duration_s: float = 0.0) -> None:
+        """Add to the pending offset; `corr_rate` is the wanted area under the curve of |offset|, s².
+
+        It is removed in no less than `min_duration_s`.
+        """
 
     def step(self, offset_s: float) -> float | None:
         """Move the system clock back; returns the bound of the error, None if it could not be done."""
@@ -108,6 +111,7 @@ class SlewEngine:
         self._mapping = Mapping(scheduler.raw_ns(), 0.0, 0.0)
         self._change_error_s = 0.0
         self._corr_rate = 0.0
+        self._min_duration_s = SLEW_MIN_S
         self._scheduled_s = SLEW_MAX_S
         self._excess_s = 0.0
         self._timer: TimerHandle | None = None
@@ -134,8 +138,9 @@ class SlewEngine:
         self._slew()
         return self._base_ppm
 
-    def accrue(self, offset_s: float, corr_rate: float) -> None:
+    def accrue(self, offset_s: float, corr_rate: float, min_duration_s: float = 0.0) -> None:
         """Add to the pending offset and choose the slew anew."""
+        self._min_duration_s = max(min_duration_s, SLEW_MIN_S)
         mapping = self._mapping
         self._mapping = Mapping(mapping.raw_ns, mapping.rate, mapping.offset_s + offset_s)
         self._corr_rate = corr_rate
@@ -191,7 +196,7 @@ class SlewEngine:
         if magnitude_s < SMALLEST_OFFSET_S:
             duration_s = SLEW_MAX_S
         else:
-            duration_s = max(self._corr_rate / magnitude_s, SLEW_MIN_S, EXCESS_RATIO * self._excess_s)
+            duration_s = max(self._corr_rate / magnitude_s, self._min_duration_s, EXCESS_RATIO * self._excess_s)
         slew = min(max(pending_s / duration_s, -self._max_slew_rate), self._max_slew_rate)
 
         limit = self._limits.max_frequency_ppm
@@ -246,7 +251,7 @@ class VirtualCorrection:
         self._rebase(-PPM * effective_ppm, 0.0)
         return effective_ppm
 
-    def accrue(self, offset_s: float, corr_rate: float) -> None:
+    def accrue(self, offset_s: float, corr_rate: float, min_duration_s: float = 0.0) -> None:
         """Move cooked time back at once."""
         self._rebase(self._mapping.rate, offset_s)
 

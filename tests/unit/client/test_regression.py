@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from ntpd_fast import _regress
 from ntpd_fast.client.regression import (
     MAX_POINTS,
     asymmetry_slope,
@@ -16,6 +17,7 @@ from ntpd_fast.client.regression import (
     distance_weights,
     fit_robust,
     fit_weighted,
+    is_bent,
     median,
     slew_samples,
     student_t_9995,
@@ -261,3 +263,63 @@ def test_slewing_samples() -> None:
     # ten seconds before the change the clock was 10 ms behind where the new rate puts it
     assert offsets == pytest.approx([0.5 + 0.01 - 0.125, 0.25 - 0.125])
     assert times == [base - 10_000_000_000 + 10_000_000 - 125_000_000, base - 125_000_000]
+
+
+def test_curvature_equals_the_t_value_of_a_quadratic_fit() -> None:
+    rng = random.Random(3)
+    for n in (4, 8, 30, 128):
+        x = sorted(rng.uniform(-1000.0, 0.0) for _ in range(n))
+        w = [rng.uniform(1.0, 4.0) for _ in x]
+        y = [1e-6 * t * t + rng.gauss(0.0, 0.3 * math.sqrt(v)) for t, v in zip(x, w, strict=True)]
+        root = 1.0 / np.sqrt(w)
+        design = np.vander((np.array(x) - np.mean(x)) / 1000.0, 3) * root[:, None]
+        solution, squares, _, _ = np.linalg.lstsq(design, np.array(y) * root, rcond=None)
+        covariance = np.linalg.inv(design.T @ design) * squares[0] / (n - 3)
+        result = _regress.curvature(x, y, w)
+        assert result is not None
+        assert result[0] == pytest.approx(abs(solution[0]) / math.sqrt(covariance[0, 0]), rel=1e-6)
+        assert result[1] == pytest.approx(sum(1 / v for v in w) ** 2 / sum(1 / v**2 for v in w))
+
+
+def test_curvature_needs_points_spread_and_noise() -> None:
+    assert _regress.curvature([], [], []) is None
+    assert _regress.curvature([-2.0, -1.0, 0.0], [1.0, 3.0, 2.0], [1.0] * 3) is None
+    assert _regress.curvature([0.0] * 9, [1.0, 2.0, 3.0] * 3, [1.0] * 9) is None
+    # two different times: nothing but a line can be told
+    assert _regress.curvature([-1.0, 0.0] * 4, [float(i) for i in range(8)], [1.0] * 8) is None
+    assert _regress.curvature([float(i) for i in range(9)], [0.0] * 9, [1.0] * 9) is None
+    with pytest.raises(ValueError, match="unequal lengths"):
+        _regress.curvature([0.0, 1.0], [0.0], [1.0, 1.0])
+
+
+def test_false_alarms_of_a_bend_are_as_rare_as_told() -> None:
+    rng = random.Random(4)
+    for n in (8, 16, 64):
+        x = [300.0 * i for i in range(n)]
+        alarms = sum(is_bent(x, [rng.gauss(0.0, 1.0) for _ in x], [1.0] * n) for _ in range(2000))
+        assert 0.08 < alarms / 2000 < 0.18
+
+
+def test_a_few_points_that_carry_the_weight_tell_of_no_bend() -> None:
+    x = [300.0 * i for i in range(16)]
+    y = [i * i + (-1.0) ** i for i in range(16)]
+    assert is_bent(x, y, [1.0] * 16)
+    assert not is_bent(x, y, [1.0] * 4 + [100.0] * 12)
+    assert not is_bent(x[:7], y[:7], [1.0] * 7)
+
+
+def test_points_before_and_after_an_outage_tell_of_no_bend() -> None:
+    def bent(outage: float) -> bool:
+        x = [300.0 * (t if t < 8.0 else t + outage) for t in range(16)]
+        return is_bent(x, [1e-4 * t * t + (-1) ** i for i, t in enumerate(x)], [1.0] * 16)
+
+    assert bent(0.0)
+    # the longest step is half of the span
+    assert bent(13.0)
+    assert not bent(13.5)
+
+
+def test_over_a_short_span_nothing_is_told_of_a_bend() -> None:
+    y = [i * i + (-1.0) ** i for i in range(16)]
+    assert is_bent([120.0 * i for i in range(16)], y, [1.0] * 16)
+    assert not is_bent([119.0 * i for i in range(16)], y, [1.0] * 16)

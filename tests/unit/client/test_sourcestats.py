@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 
@@ -156,10 +157,10 @@ def test_adjustments_keep_the_meaning_of_the_register() -> None:
 
 def test_unknown_step_resets_and_leap_changes_nothing() -> None:
     stats = noisy(10)
-    offset = stats.offset_s
+    offset, n = stats.offset_s, stats.n_samples
     stats.handle_change(ClockChange(0, at(200.0), 0.0, 1.0, ChangeKind.LEAP))
     assert stats.offset_s == offset
-    assert stats.n_samples == 10
+    assert stats.n_samples == n > 0
     stats.handle_change(ClockChange(0, at(200.0), 0.0, 0.0, ChangeKind.UNKNOWN_STEP))
     assert stats.n_samples == 0
 
@@ -211,7 +212,7 @@ def test_selection_interval_is_around_the_best_sample() -> None:
     middle = (data.offset_lo_s + data.offset_hi_s) / 2
     assert middle == pytest.approx(1e-5 * 150.0, abs=5e-6)
     assert data.offset_hi_s - data.offset_lo_s == pytest.approx(2 * data.root_distance_s)
-    assert data.first_sample_ago_s == pytest.approx(150.0)
+    assert data.first_sample_ago_s == pytest.approx(150.0 - 16.0 * (10 - stats.n_samples))
     assert data.last_sample_ago_s == pytest.approx(6.0)
 
 
@@ -358,3 +359,49 @@ def test_any_samples_give_finite_estimates(
 def test_senseless_limits_are_a_bug_of_the_caller(limits: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="limits"):
         StatsOptions(*limits)
+
+
+def bending(n: int) -> list[SourceStats]:
+    """Statistics after each sample of a clock whose frequency changes all the time."""
+    rng = random.Random(5)
+    stats = SourceStats(StatsOptions(asymmetry=0.0), PRECISION_S)
+    history = []
+    for i in range(n):
+        t = 128.0 * i
+        stats.accumulate(make(t, 2e-11 * t * t + rng.gauss(0.0, 1e-5)))
+        history.append(copy.deepcopy(stats))
+    return history
+
+
+def test_a_line_that_bends_lets_go_of_two_samples_at_a_time() -> None:
+    history = bending(60)
+    dropped = [stats.best_start for stats in history]
+    # long before the runs test, which drops many at once
+    assert dropped.index(2) < next(i for i, count in enumerate(dropped) if count > 2)
+    # what was dropped is counted, and the change of the frequency by all fits is told
+    after = dropped.index(2)
+    before, now = history[after - 1], history[after]
+    assert now.n_samples == before.n_samples + 1 - 2
+    assert now.stress == pytest.approx(abs(now.frequency - before.frequency) / before.skew)
+
+
+def test_a_line_that_bends_keeps_minsamples() -> None:
+    stats = SourceStats(StatsOptions(min_samples=20, asymmetry=0.0), PRECISION_S)
+    for i in range(64):
+        stats.accumulate(make(16.0 * i, 1e-6 * i * i))
+        assert stats.n_samples >= min(i + 1, 20)
+    assert stats.n_samples == 20
+
+
+def test_a_register_that_is_loaded_is_fitted_as_it_is() -> None:
+    stats = bending(60)[-1]
+    lines = stats.dump_lines()
+    again = SourceStats(StatsOptions(asymmetry=0.0), PRECISION_S)
+    assert again.load_lines(lines, at(1e6))
+    assert again.n_samples == stats.n_samples
+    assert again.frequency == pytest.approx(stats.frequency, rel=1e-3)
+
+
+def test_the_span_of_an_estimate_is_that_of_its_live_samples() -> None:
+    stats = bending(60)[-1]
+    assert stats.tracking_data().span_s == pytest.approx(128.0 * (stats.n_samples - 1))

@@ -11,6 +11,7 @@ import pytest
 from ntpd_fast.clock.driftfile import Drift, DriftFileError
 from ntpd_fast.clock.driver import Leap
 from ntpd_fast.clock.estimate import Estimate, Update
+from ntpd_fast.clock.pace import FORESEEN_S, SPAN_SHARE
 from ntpd_fast.clock.reference import Outlets, Reference, ReferenceMode, ReferenceOptions
 from ntpd_fast.clock.served import REFID_LOCAL, ServedReference
 from ntpd_fast.clock.trackinglog import TRACKING_LOG_TITLE, TrackingRecord
@@ -664,3 +665,43 @@ def test_commands_for_smoothing_are_published_at_once() -> None:
     assert bench.pages[-1][1].smooth_offset_s == pytest.approx(0.5)
     bench.reference.smoothing.reset(bench.clock.cooked_ns())
     assert bench.pages[-1][1].smooth_offset_s == 0.0
+
+
+def test_a_correction_within_the_distance_is_spread_over_a_share_of_the_span() -> None:
+    bench = Bench()
+    bench.update(span_s=8000.0)
+    bench.world.run(512.0)
+    bench.update(offset_s=1e-3, span_s=8000.0)
+    assert abs(bench.clock.mapping().rate) == pytest.approx(1e-3 / (SPAN_SHARE * 3.0 * 8000.0), rel=0.05)
+
+
+def test_what_is_beyond_the_distance_is_slewed_in_a_hurry() -> None:
+    bench = Bench()
+    bench.update(span_s=8000.0)
+    bench.world.run(64.0)
+    bench.update(offset_s=7e-3, span_s=8000.0)
+    assert abs(bench.clock.mapping().rate) > 6e-3
+
+
+def test_after_an_outage_what_the_clock_told_of_itself_is_no_reason_for_a_hurry() -> None:
+    bench = Bench()
+    bench.update(span_s=1000.0)
+    # at 1 ppm for the skew and 1 ppm for the clock
+    bench.world.run(4000.0)
+    bench.update(offset_s=0.012, span_s=1000.0)
+    assert abs(bench.clock.mapping().rate) == pytest.approx(0.012 / (FORESEEN_S * 3.0), rel=0.05)
+
+
+def test_a_clock_that_was_lost_has_told_nothing_of_itself() -> None:
+    bench = Bench()
+    bench.update(span_s=1000.0)
+    bench.world.run(4000.0)
+    bench.reference.set_unsynchronised()
+    bench.update(offset_s=0.012, span_s=1000.0)
+    assert abs(bench.clock.mapping().rate) > 6e-3
+
+
+def test_the_first_correction_is_slewed_in_a_hurry() -> None:
+    bench = Bench(offset_s=1e-3)
+    bench.update(span_s=8000.0)
+    assert abs(bench.clock.mapping().rate) == pytest.approx(1e-3, rel=0.05)
