@@ -3,9 +3,11 @@
 chrony's slew rate grows with the square of the offset: the rare large correction is made within seconds, which costs
 more frequency error than the offset is worth. Here haste has to have a reason:
 
-- a correction within the root distance of its estimate is noise as likely as truth: it is spread over a share of the
-  span of the samples behind it, as noise of samples goes on for about as long, but over no more than three intervals
-  between updates (in chrony too that is what a correction of one standard deviation is meant to take);
+- a correction within half of the root distance of its estimate is noise as likely as truth: it is spread over a share
+  of the span of the samples behind it, as noise of samples goes on for about as long, but over no more than three
+  intervals between updates (in chrony too that is what a correction of one standard deviation is meant to take);
+- one that is most of the root distance is a good part of all that the clock may be off: it takes half an interval, or
+  a minute where that is longer;
 - one beyond, but within what the clock told of itself (an outage lets that grow), is foreseen: it takes a minute;
 - what is beyond both, and the first correction of all, is slewed as chrony does it.
 
@@ -16,10 +18,16 @@ from __future__ import annotations
 
 from ntpd_fast.clock.estimate import ClockEstimate
 
-__all__ = ["FORESEEN_S", "SPAN_SHARE", "Pace"]
+__all__ = ["FORESEEN_S", "LARGE_INTERVALS", "LARGE_SHARE", "SPAN_SHARE", "Pace"]
 
 SPAN_SHARE = 0.05
 """Share of the span of an estimate, times `corrtimeratio`, over which what is within its root distance is spread."""
+
+LARGE_SHARE = 0.5
+"""Share of the root distance beyond which a correction is a large one."""
+
+LARGE_INTERVALS = 1.0 / 6.0
+"""Duration of a large correction in intervals between updates, times `corrtimeratio`, at most."""
 
 FORESEEN_S = 20.0
 """Duration of a foreseen correction, s, times `corrtimeratio`."""
@@ -57,4 +65,6 @@ class Pace:
         duration_s = corrtimeratio * min(SPAN_SHARE * estimate.span_s, interval_s)
         if magnitude_s > distance_s:
             duration_s = min(duration_s, FORESEEN_S * corrtimeratio)
+        elif magnitude_s > LARGE_SHARE * distance_s:
+            duration_s = min(duration_s, max(LARGE_INTERVALS * interval_s, FORESEEN_S) * corrtimeratio)
         return duration_s

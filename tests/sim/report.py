@@ -62,9 +62,9 @@ With chrony's rules alone the frequency RMS scatters by a factor of two and more
 usual correction and is slewed within seconds. Without the two rules, rows 16 (frequency, 1.68) and 23a (offset, 1.43)
 missed the ratio, and five seeds of rows 13, 14 and 21 their bounds. The rules:
 
-- **Calm slewing**: a correction within the root distance is spread over 15 % of the span of the samples behind it
-  (three intervals between updates at most), one within what the clock told of itself before (after an outage) over a
-  minute.
+- **Calm slewing**: a correction within half of the root distance is spread over 15 % of the span of the samples behind
+  it (three intervals between updates at most), one within the whole of it over half an interval, one within what the
+  clock told of itself before (after an outage) over a minute.
 - **Bends**: a line through at least 8 samples over half an hour or more that a parabola fits better (by 1.5 standard
   errors) loses up to two of its oldest samples at each new one; not where a few samples carry most of the weight, nor
   where one gap is more than half of the span. On row 9, without the least span, this dropped samples by chance and

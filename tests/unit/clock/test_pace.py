@@ -33,14 +33,20 @@ def choose(
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_correction_within_the_root_distance_takes_a_share_of_the_span(sign: float) -> None:
-    assert choose(Pace(), sign * DISTANCE_S * 0.999) == pytest.approx(SPREAD_S)
+def test_a_correction_within_half_the_root_distance_takes_a_share_of_the_span(sign: float) -> None:
+    assert choose(Pace(), sign * DISTANCE_S * 0.499) == pytest.approx(SPREAD_S)
     assert choose(Pace(), sign * DISTANCE_S * 1.001) == 0.0
 
 
 def test_a_correction_takes_no_more_than_three_intervals() -> None:
     assert choose(Pace(), 1e-3, interval_s=64.0) == pytest.approx(192.0)
     assert choose(Pace(), 0.05, claimed_s=0.1, interval_s=16.0) == pytest.approx(48.0)
+
+
+def test_a_correction_of_most_of_the_root_distance_takes_half_an_interval() -> None:
+    assert choose(Pace(), DISTANCE_S * 0.501) == choose(Pace(), DISTANCE_S * 0.999) == pytest.approx(512.0)
+    assert choose(Pace(), DISTANCE_S * 0.501, interval_s=64.0) == pytest.approx(60.0)
+    assert choose(Pace(), DISTANCE_S * 0.501, interval_s=16.0) == pytest.approx(48.0)
 
 
 def test_corrtimeratio_makes_corrections_slower_or_faster() -> None:
@@ -74,7 +80,7 @@ def test_what_is_left_of_a_foreseen_correction_is_no_surprise() -> None:
     # the next measurement comes soon, and the clock claims to be good again
     assert choose(pace, 0.04, pending_s=0.0392, claimed_s=1e-3, interval_s=32.0) == pytest.approx(60.0)
     assert choose(pace, 0.03, pending_s=0.0304, claimed_s=1e-3, interval_s=32.0) == pytest.approx(60.0)
-    assert choose(pace, 5e-3, pending_s=0.01, interval_s=32.0) == pytest.approx(96.0)
+    assert choose(pace, 2e-3, pending_s=0.01, interval_s=32.0) == pytest.approx(96.0)
 
 
 def test_a_surprise_ends_the_calm() -> None:
