@@ -9,7 +9,8 @@ more frequency error than the offset is worth. Here haste has to have a reason:
 - one that is most of the root distance is a good part of all that the clock may be off: it takes half an interval, or
   a minute where that is longer;
 - one beyond, but within what the clock told of itself (an outage lets that grow), is foreseen: it takes a minute;
-- what is beyond both, and the first correction of all, is slewed as chrony does it.
+- what is beyond both, and the first correction of all, is slewed as chrony does it. So is a large second one: the clock
+  tells of more than a minute then, because its frequency is not known yet, which foresees nothing.
 
 All durations go with `corrtimeratio`; those told here are for its default, 3.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from ntpd_fast.clock.estimate import ClockEstimate
 
-__all__ = ["FORESEEN_S", "LARGE_INTERVALS", "LARGE_SHARE", "SPAN_SHARE", "Pace"]
+__all__ = ["CLAIM_MAX_S", "FORESEEN_S", "LARGE_INTERVALS", "LARGE_SHARE", "SPAN_SHARE", "Pace"]
 
 SPAN_SHARE = 0.05
 """Share of the span of an estimate, times `corrtimeratio`, over which what is within its root distance is spread."""
@@ -31,6 +32,10 @@ LARGE_INTERVALS = 1.0 / 6.0
 
 FORESEEN_S = 20.0
 """Duration of a foreseen correction, s, times `corrtimeratio`."""
+
+
+CLAIM_MAX_S = 3.0
+"""A clock that tells to be off by more, s, does not know: sources may be so far away (the default of `maxdistance`)."""
 
 
 class Pace:
@@ -57,7 +62,7 @@ class Pace:
         """
         magnitude_s = abs(total_s)
         distance_s = 0.5 * estimate.root_delay_s + estimate.root_dispersion_s
-        foreseen_s = claimed_s + min(abs(pending_s), self._calm_s)
+        foreseen_s = (claimed_s if claimed_s <= CLAIM_MAX_S else 0.0) + min(abs(pending_s), self._calm_s)
         self._calm_s = 0.0
         if interval_s <= 0.0 or magnitude_s > max(distance_s, foreseen_s):
             return 0.0

@@ -74,6 +74,12 @@ def test_a_foreseen_correction_takes_a_minute() -> None:
     assert choose(Pace(), 0.05, claimed_s=0.1, estimate=short) == pytest.approx(SPAN_SHARE * 3.0 * 100.0)
 
 
+def test_a_clock_that_does_not_know_foresees_nothing() -> None:
+    assert choose(Pace(), 0.05, claimed_s=3.0) == pytest.approx(60.0)
+    assert choose(Pace(), 0.05, claimed_s=3.1) == 0.0
+    assert choose(Pace(), 1e-3, claimed_s=60.0) == pytest.approx(SPREAD_S)
+
+
 def test_what_is_left_of_a_foreseen_correction_is_no_surprise() -> None:
     pace = Pace()
     assert choose(pace, 0.05, claimed_s=0.1, interval_s=7200.0) == pytest.approx(60.0)
