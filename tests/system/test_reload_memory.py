@@ -33,8 +33,12 @@ def reload(self, reload=Supervisor.reload):
     tell("supervisor")
     reload(self)
 Reloading._end, Supervisor.reload = end, reload
-from ntpd_fast.cli.daemon import main
-sys.exit(main())
+from ntpd_fast.cli import daemon
+def load(load=daemon._load_for_successors):
+    load()
+    print("LOADED", file=sys.stderr, flush=True)
+daemon._load_for_successors = load
+sys.exit(daemon.main())
 """
 WARM = 10
 ROUNDS = 40
@@ -62,6 +66,9 @@ def test_reloads_leave_nothing_behind(make_daemon, tmp_path, workers):
         "log tracking measurements", f"sourcedir {tmp_path}/sources.d", "manual", "server 127.0.0.1 port 9 maxpoll 4",
         launcher=[sys.executable, "-c", LAUNCH],
     ).start()  # fmt: skip
+    if workers:
+        # some time after READY the supervisor loads what a successor of control will need
+        wait_until(lambda: "LOADED" in daemon.errors(), "the supervisor's late load")
     fixed = daemon.config.read_text()
     children = len(children_of(daemon.pid))
     for turn in range(WARM + ROUNDS):
