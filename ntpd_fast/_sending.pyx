@@ -18,18 +18,15 @@ from ntpd_fast._datapath cimport (
 from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
 from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_read
+from ntpd_fast._socket cimport sendmmsg, timespec
 from ntpd_fast._stamps cimport ask_for_stamp, learn, restart_ids, without_ids
 
 
 cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
     int clock_gettime(int clock, timespec *ts)
     int CLOCK_REALTIME
 
 cdef extern from "<sys/socket.h>" nogil:
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     ssize_t sendto(int fd, const void *data, size_t size, int flags, const sockaddr *to, socklen_t to_size)
     int MSG_DONTWAIT, AF_INET

@@ -16,19 +16,9 @@ from ntpd_fast._datapath cimport (
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
 from ntpd_fast._ptp cimport PTP_PREFIX
 from ntpd_fast._region cimport COUNT_ERRQ_OTHER, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
+from ntpd_fast._socket cimport CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, timespec
 
 cdef extern from "<sys/socket.h>" nogil:
-    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
-    cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *previous)
-    uint8_t *CMSG_DATA(cmsghdr *message)
-    size_t CMSG_LEN(size_t length)
-    size_t CMSG_SPACE(size_t length)
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     int MSG_DONTWAIT, MSG_ERRQUEUE, SOL_SOCKET
 

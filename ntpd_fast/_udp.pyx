@@ -36,13 +36,13 @@ from ntpd_fast._region cimport (
     nf_store_release, serving_options, table_current,
 )
 from ntpd_fast._sending cimport clock_ns, model_start, refresh_page, send_answers
+from ntpd_fast._socket cimport (
+    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, sockaddr, timespec,
+)
 from ntpd_fast._stamps cimport read_stamps, restart_ids
 from ntpd_fast._tsmap cimport tsmap_attach, tsmap_repair
 
 cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
     int CLOCK_REALTIME
 
 cdef extern from "<sys/prctl.h>" nogil:
@@ -55,15 +55,7 @@ cdef extern from "<sys/time.h>" nogil:
         long tv_usec
 
 cdef extern from "<sys/socket.h>" nogil:
-    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
-    cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *previous)
-    uint8_t *CMSG_DATA(cmsghdr *message)
-    size_t CMSG_LEN(size_t length)
-    size_t CMSG_SPACE(size_t length)
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     ssize_t send(int fd, const void *data, size_t size, int flags)
-    struct sockaddr:
-        pass
     ssize_t sendto(int fd, const void *data, size_t size, int flags, const sockaddr *address, socklen_t length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *size)

@@ -22,7 +22,7 @@ from ntpd_fast.clock.estimate import ClockEstimate
 __all__ = ["CLAIM_MAX_S", "FORESEEN_S", "LARGE_INTERVALS", "LARGE_SHARE", "SPAN_SHARE", "Pace"]
 
 SPAN_SHARE = 0.05
-"""Share of the span of an estimate, times `corrtimeratio`, over which what is within its root distance is spread."""
+"""Share of the span of an estimate, times `corrtimeratio`, over which a small correction is spread."""
 
 LARGE_SHARE = 0.5
 """Share of the root distance beyond which a correction is a large one."""
@@ -32,7 +32,6 @@ LARGE_INTERVALS = 1.0 / 6.0
 
 FORESEEN_S = 20.0
 """Duration of a foreseen correction, s, times `corrtimeratio`."""
-
 
 CLAIM_MAX_S = 3.0
 """A clock that tells to be off by more, s, does not know: sources may be so far away (the default of `maxdistance`)."""

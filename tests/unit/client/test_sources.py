@@ -14,7 +14,6 @@ from ntpd_fast.client.logs import SelectionRecord, StatisticsRecord
 from ntpd_fast.client.ntpsource import NtpSource
 from ntpd_fast.client.packet import KOD_RATE, IPAddress
 from ntpd_fast.client.samplefilter import Sample
-from ntpd_fast.client.selection import CombinedTracking
 from ntpd_fast.client.source import SelectableSource, SelectOption, SourceKind, SourceState
 from ntpd_fast.client.sourcerows import SourceMode
 from ntpd_fast.client.sources import (
@@ -36,6 +35,7 @@ from ntpd_fast.config.model import RefclockConfig, SourceConfig, SourceOptions
 from ntpd_fast.config.model import SourceKind as ConfiguredKind
 from ntpd_fast.system.messages import Severity
 from ntpd_fast.system.timers import TimerClass, TimerHandle, TimerQueue
+from tests.unit.client import selecting
 from tests.unit.client.talk import Server, header_of
 
 S = 1_000_000_000
@@ -148,18 +148,8 @@ class Network:
         return address not in self.down
 
 
-class Reference:
+class Reference(selecting.Reference):
     orphan_stratum = 16
-
-    def __init__(self) -> None:
-        self.updates: list[CombinedTracking] = []
-        self.lost = 0
-
-    def update(self, update: CombinedTracking, /) -> None:
-        self.updates.append(update)
-
-    def set_unsynchronised(self) -> None:
-        self.lost += 1
 
     def params(self, cooked_ns: int) -> Served:
         return UNSYNCHRONISED
