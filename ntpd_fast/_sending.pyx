@@ -9,7 +9,7 @@ and then (`_stamps`) and from how long the calls take. Everything runs without t
 """
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._datapath cimport (
     CHUNK, CHUNK_BUSY, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, STAGES, TX_COUNTER, TX_IDS, TX_NONE, WARM,
@@ -17,7 +17,7 @@ from ntpd_fast._datapath cimport (
 )
 from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
-from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_read
+from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_page, ref_read
 from ntpd_fast._socket cimport sendmmsg, timespec
 from ntpd_fast._stamps cimport ask_for_stamp, learn, restart_ids, without_ids
 
@@ -198,6 +198,17 @@ cdef void learn_call(socket_state *state, int stage, int count, int64_t start, i
         model.first[stage] = model.unit[stage] * LEAVES_AFTER
 
 
+cdef bint stepped(const worker_state *common) noexcept nogil:
+    """Whether the clock is being stepped, or was since this batch began.
+
+    A batch keeps its page to the end: an adjustment moves cooked time at once, and the receive stamps were cooked before.
+    """
+    cdef ref_page page
+    cdef uint64_t sequence = UINT64_MAX
+    ref_read(&common.control.reference, &page, &sequence)
+    return page.flags & REF_STEPPING != 0 or page.step_count != common.step_count
+
+
 cdef bint answer_call(socket_state *state, int first, int count, int stage) noexcept nogil:
     """Stamp and send some answers of a batch; false when the clock was stepped under them."""
     cdef worker_state *common = state.common
@@ -205,11 +216,9 @@ cdef bint answer_call(socket_state *state, int first, int count, int stage) noex
     cdef int64_t before = clock_ns(CLOCK_REALTIME), between
     cdef int ready
     cdef bint measure
-    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence:
-        # The clock was changed during this batch. A slew moves both stamps together; after a step the receive
-        # stamps and this reading are of two times: nobody is answered rather than answered wrong by the step.
-        if not refresh_page(common) or serve.page.step_count != common.step_count:
-            return False
+    if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence and stepped(common):
+        # The receive stamps and this reading are of two times: nobody is answered rather than answered wrong.
+        return False
     ready = finish_call(state, first, count, stage, map_cook(&serve.page, before), before)
     if ready == 0:
         return True

@@ -217,6 +217,47 @@ def test_cooked_time_is_served(server: Server) -> None:
         assert abs(stamp_ns(answer, offset) - now - 500_000_000) < 50_000_000
 
 
+def test_an_adjustment_in_the_middle_of_a_batch_moves_no_stamp_against_another() -> None:
+    """Cooked time jumps by 0.9 s back and forth, thousands of times a second; what is one answer's is of one clock."""
+    server = Server("127.0.0.1", stale_s=10.0)
+    done = threading.Event()
+
+    def adjust() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            put_back = number & 1
+            server.shared.publish_reference(
+                page(map_offset_s=0.9 * put_back, slew_last_s=0.9 if put_back else -0.9, slew_epoch=number & 0xFFFF)
+            )
+            time.sleep(20e-6)
+
+    control = threading.Thread(target=adjust)
+    control.start()
+    requests, received = [REQUEST] * 64, [0] * 64
+    interleaved_answers = 0
+    try:
+        with client() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            for turn in range(1, 300):
+                for request in requests:
+                    sock.sendto(request, ("127.0.0.1", server.ports[0]))
+                server.engine.run_ready()
+                for index, request in enumerate(requests):
+                    answer = sock.recv(2000)
+                    of_before = answer[24:32] == request[32:40]
+                    since = received[index] if of_before else stamp_ns(answer, 32)
+                    assert -0.4e9 < stamp_ns(answer, 40) - since < 0.5e9, (turn, index, of_before)
+                    interleaved_answers += of_before
+                    received[index] = stamp_ns(answer, 32)
+                    requests[index] = interleaved(answer, turn * 64 + index)
+    finally:
+        done.set()
+        control.join()
+    assert interleaved_answers > 64 * 100
+    server.close()
+
+
 def test_new_access_rules_reach_a_running_engine(server: Server) -> None:
     with client() as sock:
         sock.settimeout(0.05)
