@@ -428,7 +428,7 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
             if ans.key < 0:
                 ans.outcome = OUT_DROP_AUTH
                 return
-        elif packet.auth == AUTH_MSSNTP and ctx.signd and mode == MODE_SERVER:
+        elif packet.auth == AUTH_MSSNTP and ctx.signd:
             ans.outcome = OUT_SIGND
             ans.key_id = packet.key_id
         else:
@@ -460,7 +460,8 @@ cdef void serve_prepare(serve_context *ctx, const serve_request *req, serve_answ
     request_rx = get64(req.data + 32)
     if limit == LIMIT_KOD:
         write_kod(out, KOD_RATE)
-        ans.outcome = OUT_KOD_RATE
+        if ans.outcome != OUT_SIGND:        # a client that wants a signature believes nothing without one
+            ans.outcome = OUT_KOD_RATE
     elif nts != NTS_OK:
         write_kod(out, KOD_NTSN)
         ans.outcome = OUT_NTS_NAK

@@ -447,6 +447,29 @@ def test_the_rate_limit_drops_and_kisses() -> None:
     assert outcomes["kod_rate"] == pytest.approx((2000 - outcomes["answered"]) / 4, abs=100)
 
 
+def ms_sntp(mode: int) -> bytes:
+    """What Windows asks: a key id and no digest."""
+    return bytes([3 << 3 | mode]) + CLIENT[1:48] + bytes([1, 2, 3, 4]) + bytes(16)
+
+
+@pytest.mark.parametrize("mode", [3, 1])
+def test_a_domain_client_or_peer_is_answered_only_where_somebody_signs(mode: int) -> None:
+    server = make()
+    assert server.answer(ms_sntp(mode), LOOPBACK, 4000, T0, T0)[0] == "drop_auth"
+    server.set_signd(True)
+    assert server.answer(ms_sntp(mode), LOOPBACK, 4000, T0, T0)[0] == "signd"
+    assert server.answer(ms_sntp(mode)[:-1] + b"1", LOOPBACK, 4000, T0, T0)[0] == "drop_auth"
+    assert server.answer(ms_sntp(mode)[:48] + bytes(20), LOOPBACK, 4000, T0, T0)[0] == "drop_auth"
+
+
+def test_a_kiss_to_a_domain_client_is_signed_too() -> None:
+    server = logging_server()
+    server.set_signd(True)
+    server.set_limit(3, 4, 2, 1)
+    outcomes = {server.answer(ms_sntp(3), LOOPBACK, 4000, T0, T0)[0] for _ in range(1000)}
+    assert outcomes == {"signd", "drop_limit"}
+
+
 def test_one_clients_limit_is_not_anothers() -> None:
     server = logging_server()
     server.set_limit(3, 4, 4)
