@@ -80,7 +80,8 @@ cdef enum:
 
 cdef long WAIT_US = 1000                        # the kernel rounds it up to a tick
 cdef int64_t NS_PER_S = 1000000000LL
-cdef int64_t STAMP_SANITY_NS = 1000000000LL     # kernel stamps further than this from the clock are not used
+cdef int64_t STAMP_AHEAD_NS = 1000000000LL      # kernel stamps further than this in the future are not used
+cdef int64_t STAMP_AGE_NS = 3600000000000LL     # nor older ones: no request waits so long, they are of another clock
 
 
 cdef bint adopt_table(worker_state *common, int which, const uint8_t *table) noexcept nogil:
@@ -263,7 +264,7 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
         request = &state.requests[usable]
         request.rx_source = STAMP_DAEMON
         request.rx_ns = now
-        if rx_raw != 0 and not state.distrust_rx and -STAMP_SANITY_NS <= now_raw - rx_raw <= STAMP_SANITY_NS:
+        if rx_raw != 0 and not state.distrust_rx and -STAMP_AHEAD_NS <= now_raw - rx_raw <= STAMP_AGE_NS:
             if now_raw - rx_raw > common.stale_ns:
                 counters[OUT_DROP_STALE] += 1
                 continue

@@ -161,12 +161,13 @@ def test_a_full_queue_is_answered_in_turns(server: Server) -> None:
     assert server.counter("batches") >= 2
 
 
-def test_a_request_that_waited_too_long_is_dropped_and_counted() -> None:
+@pytest.mark.parametrize("waited_s", [0.05, 1.1])
+def test_a_request_that_waited_too_long_is_dropped_and_counted(waited_s: float) -> None:
     server = Server("127.0.0.1", stale_s=0.02)
     with client() as sock:
         sock.settimeout(0.1)
         sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
-        time.sleep(0.05)
+        time.sleep(waited_s)
         sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
         server.engine.serve(0.05)
         sock.recv(2000)
