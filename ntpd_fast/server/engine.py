@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
 # A request that waited longer than this in the receive queue is dropped rather than answered late. The queue of
-# 512 kB holds a few milliseconds of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.
+# 1 MB holds 5 ms of traffic at full rate; a worker that is replaced leaves a gap of some 20 ms.
 STALE_S = 0.25
 # More turns than a receive buffer can fill, even one of an administrator who likes them large.
 TURNS_MAX = 4096
