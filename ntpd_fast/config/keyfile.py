@@ -97,8 +97,8 @@ def read_keyfile(path: str, supported: Collection[KeyType] = SUPPORTED) -> KeyFi
             continue
         try:
             if len(raw) + terminated > LINE_SIZE_MAX:
-                raise _BadKey(f"Could not parse key at line {number} in file {path}")
-            key = _parse(words, f"Could not parse key at line {number} in file {path}", supported)
+                raise _BadKey("Could not parse key")
+            key = _parse(words, supported)
             if key.key_id in keys:
                 raise _BadKey(f"Detected duplicate key {key.key_id}")
             if len(keys) >= KEYS_MAX:
@@ -107,7 +107,7 @@ def read_keyfile(path: str, supported: Collection[KeyType] = SUPPORTED) -> KeyFi
             keys[key.key_id] = key
         except _BadKey as problem:
             if len(warnings) < WARNINGS_MAX:
-                warnings.append(str(problem))
+                warnings.append(f"{problem} at line {number} in file {path}")
             elif len(warnings) == WARNINGS_MAX:
                 warnings.append(f"More problems of {path} are not shown")
     return KeyFile(keys, tuple(warnings))
@@ -131,15 +131,15 @@ def _read(path: str) -> tuple[bytes, int]:
         return file.read(FILE_SIZE_MAX + 1) or b"", os.fstat(file.fileno()).st_mode
 
 
-def _parse(words: list[bytes], unparsable: str, supported: Collection[KeyType]) -> SymmetricKey:
+def _parse(words: list[bytes], supported: Collection[KeyType]) -> SymmetricKey:
     if not 2 <= len(words) <= 3:
-        raise _BadKey(unparsable)
+        raise _BadKey("Could not parse key")
     try:
         key_id, _ = u32_prefix(words[0].decode("ascii", "replace"))
     except NotANumber:
-        raise _BadKey(unparsable) from None
+        raise _BadKey("Could not parse key") from None
     if key_id == 0:
-        raise _BadKey(unparsable)
+        raise _BadKey("Could not parse key")
     try:
         key_type = KeyType(words[1].decode("ascii", "replace")) if len(words) == 3 else KeyType.MD5
     except ValueError:
