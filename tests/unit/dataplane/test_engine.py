@@ -22,7 +22,7 @@ from ntpd_fast.server.engine import Engine
 from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
 
 SO_TIMESTAMPING = 37
-RX_SOFTWARE, SOFTWARE = 1 << 3, 1 << 4
+RX_SOFTWARE, SOFTWARE, OPT_ID = 1 << 3, 1 << 4, 1 << 7
 IP_PKTINFO = 8
 REQUEST = bytes([0x23, 0, 6, 32]) + bytes(36) + bytes(range(1, 9))
 NTP_UNIX = 2208988800
@@ -371,6 +371,37 @@ def test_an_answer_announced_too_late_still_gets_the_kernels_stamp() -> None:
             request = interleaved(sock.recv(2000), nonce)
     assert server.counter("tx_stamps_rejected") == 0
     assert server.counter("ntp_kernel_tx_timestamps") == server.counter("ntp_interleaved_hits") == 2997
+    server.close()
+
+
+def test_a_stamp_that_brings_its_packet_back_is_matched_by_it() -> None:
+    """As from a kernel that loops data although only the stamp was asked for."""
+    server = Server("127.0.0.1")
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE | OPT_ID)
+    with client() as sock:
+        answer = exchange(server, sock, REQUEST)
+        for nonce in range(1, 20):
+            received = stamp_ns(answer, 32)
+            answer = exchange(server, sock, interleaved(answer, nonce))
+            if nonce > 1:
+                assert answer[24:32] == struct.pack("!Q", nonce << 8)
+                assert 0 < stamp_ns(answer, 40) - received < 5_000_000_000
+    assert server.counter("ntp_kernel_tx_timestamps") == server.counter("ntp_interleaved_hits") == 18
+    assert server.counter("tx_stamps_unmatched") == server.counter("tx_stamps_rejected") == 0
+    server.close()
+
+
+def test_a_kernel_that_refuses_ids_is_counted_with() -> None:
+    server = Server("127.0.0.1", tx_mode="ids")
+    # without this option on the socket the kernel takes no id with a message
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
+    with client() as sock:
+        answer = exchange(server, sock, REQUEST)
+        for nonce in range(1, 20):
+            answer = exchange(server, sock, interleaved(answer, nonce))
+    assert server.engine.sockets[0].tx_mode == "counter"
+    assert server.counter("ntp_interleaved_hits") == 18
+    assert server.counter("ntp_kernel_tx_timestamps") >= 17
     server.close()
 
 

@@ -420,6 +420,45 @@ def test_nobody_gets_the_stamp_of_another_client() -> None:
     assert victim.ask(receive)[0] == "I"
 
 
+def test_clients_behind_one_address_get_their_own_stamps() -> None:
+    server = logging_server()
+    one, other = InterleavedClient(server), InterleavedClient(server)
+    other.nonce = 1 << 50
+    of_one = of_other = 0
+    for turn in range(6):
+        kind_of_one, answer = one.ask(of_one)
+        of_one = answer["receive"]
+        kind_of_other, answer = other.ask(of_other)
+        of_other = answer["receive"]
+        assert kind_of_one + kind_of_other == ("BB" if turn < 2 else "II")
+
+
+@pytest.mark.parametrize("address", [LOOPBACK, bytes([127, 0, 0, 2])])
+def test_a_replayed_request_gets_no_stamp_and_costs_its_sender_none(address: bytes) -> None:
+    server = logging_server()
+    client, replayer = InterleavedClient(server), InterleavedClient(server, address=address)
+    answer = client.ask(client.ask(0)[1]["receive"])[1]
+    kind, after = client.ask(answer["receive"])
+    assert kind == "I"
+    replayer.now_ns = client.now_ns
+    for _ in range(3):
+        kind, _ = replayer.ask(answer["receive"], receive=client.nonce, transmit=client.nonce + 1)
+        assert kind == "B"
+    assert client.ask(after["receive"])[0] == "I"
+
+
+def test_who_quotes_a_neighbours_stamp_costs_him_one_interleaved_answer_at_most() -> None:
+    """Behind one address a stamp that was overheard can be used up; its owner falls back to basic mode once."""
+    server = logging_server()
+    owner, neighbour = InterleavedClient(server), InterleavedClient(server)
+    answer = owner.ask(owner.ask(0)[1]["receive"])[1]
+    neighbour.sent, neighbour.nonce, neighbour.now_ns = owner.sent, 1 << 50, owner.now_ns
+    neighbour.ask(answer["receive"])
+    kind, after = owner.ask(answer["receive"])
+    assert kind == "B"
+    assert owner.ask(after["receive"])[0] == "I"
+
+
 def test_a_kernel_stamp_replaces_the_daemons() -> None:
     server = logging_server()
     client = InterleavedClient(server)
