@@ -99,7 +99,8 @@ def clientlog_plan(
         reason = f"clientloglimit {limit_bytes} is more than {RECORDS_MAX} clients need, using {most}"
         limit_bytes = most
     if limit_bytes < least:
-        reason = f"clientloglimit {limit_bytes} is too small for {workers} workers, using {least}"
+        count = f"{workers} worker{'s' if workers > 1 else ''}"
+        reason = f"clientloglimit {limit_bytes} is too small for {count}, using {least}"
         limit_bytes = least
     side_blocks = 0
     if side_shards:

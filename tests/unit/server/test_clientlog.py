@@ -93,6 +93,9 @@ def test_a_clamped_limit_says_why(limit: int, memory: int | None, reason: str) -
     given_reason = clientlog_plan(limit, 2, memory_bytes=memory).reason
     assert given_reason is not None
     assert re.fullmatch(reason, given_reason)
+    too_small = clientlog_plan(0, 1).reason
+    assert too_small is not None
+    assert "for 1 worker," in too_small
 
 
 def test_log_and_map_share_a_workers_memory() -> None:
