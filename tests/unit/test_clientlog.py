@@ -141,6 +141,101 @@ def test_a_client_that_speeds_up_when_unanswered_is_answered() -> None:
     assert passed > 500
 
 
+class LimiterModel:
+    """One client of one limited service, as the description of chrony's limiter has it, without regard to speed."""
+
+    def __init__(self, interval: int, burst: int, leak: int, kod: int) -> None:
+        self.shift, self.cost, self.capacity = bucket_parameters(interval, burst)
+        self.leak, self.kod = leak, kod
+        self.tokens = self.capacity
+        self.last: int | None = None
+        self.rates: dict[str, int | None] = {"rate": None, "timeout": None}
+        self.dropped = False
+        self.drops = 0
+
+    def hit(self, ticks: int) -> None:
+        previous, self.last = self.last, ticks
+        if previous is None or ticks < previous:
+            return
+        since = ticks - previous
+        if self.shift >= 0:
+            self.tokens += (ticks >> self.shift) - (previous >> self.shift)
+        else:
+            self.tokens += since << -self.shift
+        self.tokens = min(self.tokens, self.capacity)
+        interval = -20
+        if since > 0:
+            interval, rest = -16, since + since // 2
+            while rest > 1 and interval < 56:
+                interval, rest = interval + 4, rest >> 1
+        name = "timeout" if self.dropped else "rate"
+        rate = self.rates[name]
+        if rate is None:
+            rate = -interval
+        elif rate < -interval:
+            rate += 1
+        elif rate > 10 - interval:
+            rate = 10 - interval
+        elif rate > -interval:
+            rate = int((rate - interval - 1) / 2)
+        self.rates[name] = rate
+
+    def limit(self, random_byte: int) -> tuple[int, bool]:
+        """The outcome, and whether the random byte was needed."""
+        self.dropped = False
+        if self.tokens >= self.cost:
+            self.tokens -= self.cost
+            return PASS, False
+        drop = random_byte % (1 << self.leak) != 0
+        rate, timeout = self.rates["rate"], self.rates["timeout"]
+        if timeout is not None and timeout > (127 if rate is None else rate) + 4:
+            drop = not drop
+        if not drop:
+            self.tokens = 0
+            return PASS, True
+        if self.kod and (random_byte >> 4) % (1 << self.kod) == 0:
+            return KOD, True
+        self.dropped = True
+        self.drops += 1
+        return DROP, True
+
+    def interval_log2(self, name: str) -> int:
+        rate = self.rates[name]
+        return UNKNOWN if rate is None else int((rate + (rate > 0) * 2 - (rate < 0) * 2) / -4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.integers(-19, 12), st.integers(1, 255), st.integers(1, 4), st.integers(0, 4)),
+    st.lists(st.one_of(st.integers(0, 3), st.integers(-40, 400), st.integers(0, 1 << 20)), max_size=200),
+    st.randoms(use_true_random=False),
+)
+def test_every_outcome_is_that_of_the_description(
+    limit: tuple[int, int, int, int], pauses: list[int], generator: random.Random
+) -> None:
+    memory = shard(1)
+    log = ClientLogWriter(memory)
+    log.set_limit(NTP, *limit)
+    model = LimiterModel(*limit)
+    random_bytes = bytes(generator.randrange(256) for _ in range(len(pauses) + 1))
+    log.feed_random(random_bytes)
+    used = 0
+    ticks = 1 << 20
+    for pause in pauses:
+        ticks += pause
+        index = log.hit(A, NTP, ticks << 28)
+        model.hit(ticks)
+        outcome, took_one = model.limit(random_bytes[used])
+        used += took_one
+        assert log.limit(index, NTP) == outcome
+        assert log.tokens(index, NTP) == model.tokens
+    if pauses:
+        record = contents(memory, now=ticks << 28)[A]
+        assert record.drops[NTP] == model.drops
+        assert record.interval_log2[NTP] == model.interval_log2("rate")
+        assert record.timeout_interval_log2 == model.interval_log2("timeout")
+
+
 def test_a_victim_is_still_answered_while_its_address_is_spoofed() -> None:
     """100,000 requests a second in its name for 20 s: about every fourth of its own still passes."""
     log = ClientLogWriter(shard())
