@@ -31,9 +31,9 @@ from ntpd_fast._ptp cimport PTP_PREFIX, ptp_unwrap
 from ntpd_fast._random cimport rng_fill
 from ntpd_fast._region cimport (
     COUNT_BATCHES, COUNT_BATCH_FULL, COUNT_CONTROL_FULL, COUNT_CONTROL_SENT, COUNT_KERNEL_DROPS, COUNT_NTP_AUTH,
-    COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, REF_STEPPING, SERVING_MAGIC, TABLE_ACCESS,
-    TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion, WorkerRegion, nf_fence, nf_load_acquire,
-    nf_store_release, serving_options, table_current,
+    COUNT_NTP_HITS, COUNT_NTP_INTERLEAVED, COUNT_RECV_ERRORS, COUNT_RX_DAEMON, COUNT_SIGND_FULL, COUNT_TX_DAEMON,
+    REF_STEPPING, SERVING_MAGIC, TABLE_ACCESS, TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion,
+    WorkerRegion, nf_fence, nf_load_acquire, nf_store_release, serving_options, table_current,
 )
 from ntpd_fast._sending cimport clock_ns, model_start, refresh_page, send_answers
 from ntpd_fast._socket cimport (
@@ -220,7 +220,7 @@ cdef void to_control(socket_state *state, int index, const serve_request *reques
     if common.channel >= 0 and send(common.channel, buffer, sizeof(channel_message) + length, MSG_DONTWAIT) >= 0:
         common.worker.counters[COUNT_CONTROL_SENT] += 1
     else:
-        common.worker.counters[COUNT_CONTROL_FULL] += 1
+        common.worker.counters[COUNT_SIGND_FULL if answer.outcome == OUT_SIGND else COUNT_CONTROL_FULL] += 1
 
 
 cdef void count_facts(uint64_t *counters, const serve_request *request, const serve_answer *answer) noexcept nogil:
@@ -313,6 +313,7 @@ cdef int prepare_batch(socket_state *state, int received, int64_t now_raw) noexc
             if answer.outcome == OUT_SIGND:
                 serve_finish(serve, answer, now)
                 if answer.outcome == OUT_SIGND:
+                    counters[COUNT_TX_DAEMON] += 1
                     to_control(state, slot, request, answer, raw_of[index])
             elif answer.outcome == OUT_CONTROL:
                 to_control(state, slot, request, answer, raw_of[index])

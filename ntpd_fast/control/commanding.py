@@ -98,6 +98,7 @@ def start_commanding(context: Context, running: Running) -> Commanding:
     before_batch = deference(context.loop.call_later) if setup.workers else None
     server = CommandServer(context.loop, dispatcher, setup.command_sockets, clock.cooked_ns, before_batch)
     faults.commands, faults.sockets = dispatcher.outcomes, server.faults
+    faults.signing = running.upstream.signer.counters
     server.start()
     context.parts.callback(server.stop)
     ruled = Parts(

@@ -1,6 +1,7 @@
 """The report of what went unanswered or wrong: every counter of drops and failures there is, in one place.
 
-Workers and NTS-KE processes count in shared memory, which outlives them; the command protocol counts in this process.
+Workers and NTS-KE processes count in shared memory, which outlives them; the command protocol and signing (MS-SNTP)
+count in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ntpd_fast.monitor.codec.replies import Faults
 from ntpd_fast.monitor.dispatch import Outcome
 from ntpd_fast.monitor.transport import Fault
 from ntpd_fast.server.shared import Shared
+from ntpd_fast.server.signd import SigndCounters
 
 # Field of the report: outcome of a packet, counter of a worker, counters of NTS-KE, outcome and fault of a command.
 _OUTCOMES: Final = {
@@ -73,12 +75,17 @@ class FaultReport:
         self.commands: Counter[Outcome] = Counter()
         """Of the dispatcher, and the next of the command server: set by whoever makes them."""
         self.sockets: Counter[Fault] = Counter()
+        self.signing = SigndCounters()
+        """Of MS-SNTP: set likewise."""
 
     def faults(self) -> Faults:
         """All counters now."""
         outcomes = dict(zip(OUTCOMES, self._shared.outcomes(), strict=False))
         counters = self._shared.counters()
         key_exchange = self._key_exchange()
+        outcomes["drop_auth"] += self.signing.refused
+        counters["signd_full"] += self.signing.full + self.signing.failed
+        counters["send_errors"] += self.signing.unsent
         return Faults(
             **{field: outcomes[name] for field, name in _OUTCOMES.items()},
             **{field: counters[name] for field, name in _COUNTERS.items()},

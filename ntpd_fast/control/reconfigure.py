@@ -32,7 +32,6 @@ from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.reload import KEY_EXCHANGE
 from ntpd_fast.control.reports import AccessBackend
 from ntpd_fast.control.setup import Setup
-from ntpd_fast.control.signing import make_signer
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.monitor.dispatch import Dispatcher
 from ntpd_fast.monitor.permissions import open_commands
@@ -163,7 +162,11 @@ def _nts_client(parts: Parts, config: Config) -> None:
 
 
 def _sources(parts: Parts, config: Config) -> None:
-    parts.upstream.reconfigure(config, make_signer(config, parts.setup.ntp_sockets.for_control, parts.log))
+    parts.upstream.reconfigure(config)
+
+
+def _signing(parts: Parts, config: Config) -> None:
+    parts.upstream.signer.follow(config.ntpsigndsocket)
 
 
 def _dumps(parts: Parts, config: Config) -> None:
@@ -210,10 +213,10 @@ STEPS = (
     ),
     # sources find everything that rules them in place
     _step(
-        "sources sourcedirs refresh_s acquisitionport bindacqaddress_ipv4 bindacqaddress_ipv6 bindacqdevice dscp port"
-        " ntpsigndsocket",
+        "sources sourcedirs refresh_s acquisitionport bindacqaddress_ipv4 bindacqaddress_ipv6 bindacqdevice dscp port",
         _sources,
     ),
+    _step("ntpsigndsocket", _signing),
     _step("dumpdir", _dumps),
     _step("broadcasts", _broadcasts),
     # keys, and in a single process the exchange; processes that exchange keys are the supervisor's

@@ -25,7 +25,7 @@ from ntpd_fast.control.dumping import Dumping
 from ntpd_fast.control.mailing import Mailing
 from ntpd_fast.control.ntsclient import NtsClient
 from ntpd_fast.control.serving import Serving
-from ntpd_fast.control.signing import make_signer
+from ntpd_fast.control.signing import Signer
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.server.supervisor import END_SIGNALS, EXIT_END
 from ntpd_fast.system.log import log_function
@@ -129,7 +129,7 @@ def start_upstream(context: Context, served: Serviceable, nts: NtsClient) -> Ups
         serving=bool(setup.plan.binds),
         family=setup.run.family,
         log=tell,
-        sign=make_signer(config, setup.ntp_sockets.for_control, tell),
+        signer=Signer(config.ntpsigndsocket, setup.ntp_sockets.for_control, tell),
     )
     context.parts.callback(upstream.close)
     # it saves what sources have: before they are closed

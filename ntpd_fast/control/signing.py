@@ -9,47 +9,51 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 
-from ntpd_fast.config.model import Config
 from ntpd_fast.control.associations import Handed
-from ntpd_fast.server.signd import SigndClient
+from ntpd_fast.server.signd import SigndClient, SigndCounters
 from ntpd_fast.system.messages import Log, Severity
 
 _IP_PKTINFO = 8
 _LINK_LOCAL_ONLY = 0
 
 
-def make_signer(
-    config: Config, sockets: Callable[[], Sequence[socket.socket]], log: Log
-) -> Callable[[Handed], None] | None:
-    """Takes answers that Samba is to sign, where that is configured."""
-    directory = config.ntpsigndsocket
-    return None if directory is None else Signer(directory, sockets, log).sign
-
-
 class Signer:
-    """Has answers signed and sends them."""
+    """Has answers signed and sends them, while there is somebody to sign.
 
-    def __init__(self, directory: str, sockets: Callable[[], Sequence[socket.socket]], log: Log) -> None:
-        """`directory`: the argument of `ntpsigndsocket`; `sockets`: those there are now, at most one of each family."""
+    `counters` are of all signing daemons there were.
+    """
+
+    def __init__(self, directory: str | None, sockets: Callable[[], Sequence[socket.socket]], log: Log) -> None:
+        """`directory`: see `follow`; `sockets`: gives those there are now, at most one of each family."""
         self._sockets = sockets
-        self._client: SigndClient[Handed] = SigndClient(directory, self._deliver, log)
-        self.send_errors = 0
-        log(Severity.INFO, "MS-SNTP authentication enabled")
+        self._log = log
+        self._client: SigndClient[Handed] | None = None
+        self.counters = SigndCounters()
+        self.follow(directory)
 
-    @property
-    def client(self) -> SigndClient[Handed]:
-        """The connection to the signing daemon, with its counters."""
-        return self._client
+    def follow(self, directory: str | None) -> None:
+        """Ask the signing daemon of this directory (`ntpsigndsocket`) from now on; None: nobody."""
+        self.close()
+        if directory is not None:
+            self._client = SigndClient(directory, self._deliver, self._log, counters=self.counters)
+            self._log(Severity.INFO, "MS-SNTP authentication enabled")
+
+    def close(self) -> None:
+        """Drop what waits for a signature, and leave the signing daemon."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def sign(self, handed: Handed) -> None:
         """Have one answer signed; it is dropped and counted when too many wait."""
-        self._client.submit(handed.key_id.to_bytes(4, "big"), handed.data, handed)
+        if self._client is not None:
+            self._client.submit(handed.key_id.to_bytes(4, "big"), handed.data, handed)
 
     def _deliver(self, handed: Handed, packet: bytes) -> None:
         family = socket.AF_INET if handed.remote.version == 4 else socket.AF_INET6
         opened = next((opened for opened in self._sockets() if opened.family == family), None)
         if opened is None:
-            self.send_errors += 1
+            self.counters.unsent += 1
             return
         control = []
         if handed.local is not None and handed.local.version == 4:
@@ -62,4 +66,4 @@ class Signer:
         try:
             opened.sendmsg([packet], control, 0, (str(handed.remote), handed.port))
         except OSError:
-            self.send_errors += 1
+            self.counters.unsent += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from ntpd_fast.client.names import Names
 from ntpd_fast.client.ntpsource import NtpSource
@@ -16,14 +15,15 @@ from ntpd_fast.control.associations import Handed
 from ntpd_fast.control.clockwork import Clockwork
 from ntpd_fast.control.dataplane import DataPlane, PeerRow
 from ntpd_fast.control.ntsclient import NtsClient
+from ntpd_fast.control.signing import Signer
 from ntpd_fast.system.messages import Log
 
 
 class Upstream:
     """Sources, their sockets, and what turns names into them.
 
-    `nts` knows sources from here on. `serving`: whether somebody may ask us. `sign` takes answers that a signing daemon
-    is to sign.
+    `nts` knows sources from here on. `serving`: whether somebody may ask us. `signer` takes answers that Samba is to
+    sign.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Upstream:
         serving: bool,
         family: int | None,
         log: Log,
-        sign: Callable[[Handed], None] | None = None,
+        signer: Signer,
     ) -> None:
         self._loop = loop
         self._config = config
         self._clockwork = clockwork
         self._plane = plane
-        self._sign = sign
+        self.signer = signer
         self._published: frozenset[PeerRow] = frozenset()
         self._publishing = False
         """It will be looked at before the loop's next turn which rows there are."""
@@ -83,11 +83,11 @@ class Upstream:
         self._resolver.close()
         self.sources.close()
         self.poller.close()
+        self.signer.close()
 
-    def reconfigure(self, config: Config, sign: Callable[[Handed], None] | None) -> None:
+    def reconfigure(self, config: Config) -> None:
         """Follow a changed configuration: sources, names, and by which way their packets come."""
         old, self._config = self._config, config
-        self._sign = sign
         self.poller.set_options(PollerOptions.from_config(config))
         if config.refresh_s != old.refresh_s:
             self.names.set_refresh(config.refresh_s)
@@ -100,8 +100,7 @@ class Upstream:
     def receive(self, handed: Handed) -> None:
         """A packet that a worker handed over."""
         if handed.to_sign:
-            if self._sign is not None:
-                self._sign(handed)
+            self.signer.sign(handed)
             return
         self._clockwork.scheduler.begin_event()
         cooked_ns, err_s = self._clockwork.clock.cook(handed.rx_raw_ns)

@@ -46,6 +46,8 @@ class SigndCounters:
     """Dropped because QUEUE_MAX others were waiting."""
     failed: int = 0
     """Dropped with a connection that failed."""
+    unsent: int = 0
+    """Signed, but then the kernel did not take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,9 @@ class SigndClient(Generic[Context]):
         log: Log,
         *,
         reply_timeout_s: float = REPLY_TIMEOUT_S,
+        counters: SigndCounters | None = None,
     ) -> None:
-        self.counters = SigndCounters()
+        self.counters = SigndCounters() if counters is None else counters
         self._path = f"{directory}/socket"
         self._deliver = deliver
         self._log = log
@@ -116,9 +119,9 @@ class SigndClient(Generic[Context]):
         try:
             async with asyncio.timeout(self._reply_timeout_s):
                 await loop.create_unix_connection(lambda: connection, self._path)
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             if self._connection is connection:
-                self._fail(f"Could not connect to signd socket {self._path}: {error}")
+                self._fail(f"Could not connect to signd socket {self._path} : {error.strerror or 'no answer'}")
 
     def _ready(self) -> None:
         self._complained = False

@@ -14,6 +14,7 @@ from ntpd_fast.monitor.dispatch import Outcome
 from ntpd_fast.monitor.transport import Fault
 from ntpd_fast.server.ntske_counters import COUNTERS
 from ntpd_fast.server.shared import Shared, SharedPlan
+from ntpd_fast.server.signd import SigndCounters
 
 # What is counted and is no fault.
 FINE_OUTCOMES = {"answered", "control", "signd"}
@@ -57,12 +58,16 @@ def test_each_field_is_its_counter():
     report = FaultReport(Memory(), plane, lambda: Counter(tls_failed=2, timed_out=3, refused_full=4))
     report.commands[Outcome.DROPPED_RATE] = 11
     report.sockets[Fault.SEND_FAILED] = 12
+    report.signing = SigndCounters(signed=1000, refused=1, full=2, failed=3, unsent=4)
     found = report.faults()
     assert found.ntp_waited_too_long == 100 + OUTCOMES.index("drop_stale")
     assert found.ntp_receive_buffer_full == 200 + list(COUNTER_NAMES).index("kernel_drops")
     assert (found.nke_failed, found.nke_too_many, found.nke_rate_limited) == (5, 4, 0)
     assert (found.cmd_rate_limited, found.cmd_send_errors, found.cmd_refused) == (11, 12, 0)
     assert (found.tables_deferred, found.worker_starts) == (5, 7)
+    assert found.ntp_bad_authentication == 100 + OUTCOMES.index("drop_auth") + 1
+    assert found.ntp_signing_queue_full == 200 + list(COUNTER_NAMES).index("signd_full") + 2 + 3
+    assert found.ntp_send_errors == 200 + list(COUNTER_NAMES).index("send_errors") + 4
 
 
 @pytest.mark.parametrize("workers", [1, 3])

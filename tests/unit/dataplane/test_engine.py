@@ -477,6 +477,18 @@ def test_when_control_does_not_read_its_packets_are_counted_as_lost(server: Serv
     assert server.counter("control_sent") + server.counter("control_full") == 3000
 
 
+def test_answers_nobody_takes_to_be_signed_are_counted_apart(server: Server) -> None:
+    server.shared.write_table("serving", serving_table(signd=True))
+    with client() as sock:
+        for _ in range(1000):
+            sock.sendto(bytes([0x1B]) + REQUEST[1:] + b"\1\2\3\4" + bytes(16), ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+    assert server.counter("signd_full") > 0
+    assert server.counter("control_sent") + server.counter("signd_full") == 1000
+    assert server.counter("control_full") == 0
+    assert server.counter("ntp_daemon_tx_timestamps") == server.counter("ntp_kernel_rx_timestamps") == 1000
+
+
 def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> None:
     start = server.engine.sockets[0].model
     with client() as sock:
