@@ -42,7 +42,7 @@ class PollerOptions:
     acquisition_port: int | None = None
     """None: a new port for each request; 0: one random port for all; else that port."""
     server_port: int = 123
-    """An equal `acquisition_port` means the server's socket."""
+    """An equal `acquisition_port` means the server's socket, where there is one."""
     bind_ipv4: IPv4Address | None = None
     bind_ipv6: IPv6Address | None = None
     bind_device: str | None = None
@@ -138,6 +138,7 @@ class Poller:
         self._keep_alive: socket.socket | None = None
         self._tx_stamps = True
         self._rx_stamps = True
+        self._told_no_server = False
         self._event_stamp = self._read_clock()
         loop.add_reader(self._epoll.fileno(), self._ready)
 
@@ -199,13 +200,16 @@ class Poller:
         options = self._options
         if options.ptp_port and port == options.ptp_port:
             holder = self._ptp_sockets.get(family)
-        elif symmetric or options.acquisition_port == options.server_port:
+        elif symmetric or (options.acquisition_port == options.server_port and family in self._server_sockets):
             holder = self._server_sockets.get(family)
         elif options.acquisition_port is not None:
             holder = self._shared_socket(family, options.acquisition_port)
         else:
             holder = self._connected_socket(family, address, port)
         if holder is None:
+            if symmetric and not self._told_no_server:
+                self._told_no_server = True
+                self._log(Severity.ERROR, f"Could not send to peer {address} : no server socket to send from")
             return None
         channel = _Channel(self, holder, address, port, receiver)
         holder.channels[address, port] = channel

@@ -16,6 +16,7 @@ from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.clock.reference import Reference
 from ntpd_fast.clock.served import REFID_SMOOTHED
 from ntpd_fast.config.model import BroadcastConfig
+from ntpd_fast.system.errors import why
 from ntpd_fast.system.messages import Log, Severity
 from ntpd_fast.system.timers import TimerClass, TimerHandle
 
@@ -93,7 +94,7 @@ class Broadcaster:
         family = socket.AF_INET if broadcast.address.version == 4 else socket.AF_INET6
         opened = next((opened for opened in self._sockets() if opened.family == family), None)
         if opened is None:
-            self.errors += 1
+            self._fail(broadcast, "no server socket to send from")
             return
         packet = broadcast_packet(
             self._clock, self._reference, broadcast.interval_s, random.SystemRandom().getrandbits
@@ -101,9 +102,12 @@ class Broadcaster:
         try:
             opened.sendto(packet, (str(broadcast.address), broadcast.port))
         except OSError as error:
-            self.errors += 1
-            if broadcast not in self._told:
-                self._told.add(broadcast)
-                self._log(Severity.ERROR, f"Could not broadcast to {broadcast.address} : {error.strerror}")
+            self._fail(broadcast, why(error))
             return
         self.sent += 1
+
+    def _fail(self, broadcast: BroadcastConfig, reason: str) -> None:
+        self.errors += 1
+        if broadcast not in self._told:
+            self._told.add(broadcast)
+            self._log(Severity.ERROR, f"Could not broadcast to {broadcast.address} : {reason}")

@@ -60,10 +60,12 @@ def make_plan(config: Config, run: RunOptions, *, cpus: int) -> Plan:
     except AccessTableFull as error:
         raise FatalError(str(error)) from error
     binds = bind_addresses(config, run, access)
+    # A socket that only our own requests need is control's alone.
+    serves = bool(bind_addresses(replace(config, acquisitionport=None), run, access))
     return Plan(
         access=access,
         binds=binds,
-        workers=worker_count(config, run, cpus=cpus, serves=bool(binds)),
+        workers=worker_count(config, run, cpus=cpus, serves=serves),
         socket_options=SocketOptions(dscp=config.dscp, device=config.binddevice),
         nts=nts_plan(config, run),
     )
@@ -130,14 +132,17 @@ def server_port(config: Config, run: RunOptions) -> int:
 
 
 def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tuple[BindAddress, ...]:
-    """Addresses of the server sockets: of each family that somebody may ask in, or that a peer or broadcast needs."""
+    """Addresses of the server sockets: of each family that somebody may ask in, or that a peer or broadcast needs.
+
+    Both, where our own requests are to leave from the server's port (`acquisitionport`).
+    """
     if server_port(config, run) == 0:
         return ()
-    has_peers = any(source.kind is SourceKind.PEER for source in config.sources)
+    needed = config.acquisitionport == config.port or any(source.kind is SourceKind.PEER for source in config.sources)
     broadcasts = {broadcast.address.version for broadcast in config.broadcasts}
 
     def wanted(version: int) -> bool:
-        return access.any_allowed(version) or has_peers or version in broadcasts
+        return access.any_allowed(version) or needed or version in broadcasts
 
     binds = addresses(config, run, config.port, wanted)
     if config.ptpport:

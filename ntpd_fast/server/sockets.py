@@ -318,6 +318,9 @@ class _Opener:
         for handed in taken:
             self._set_options(handed, bind.family)
         if workers == 0:
+            if len(taken) > 1:
+                # Whoever hands over sockets keeps them open: what would reach the others would be lost.
+                Steering((0, 0), base=0).attach(taken[0], 1)
             for extra in taken[1:]:
                 log.warning("Ignored socket handed over for %s : no workers", bind)
                 extra.close()

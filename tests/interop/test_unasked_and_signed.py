@@ -9,27 +9,37 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import free_port, running
+from tests.processes import wait_until
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broadcast_is_heard(workers: int) -> None:
+@pytest.mark.parametrize(
+    ("address", "interval_s", "poll", "workers"), [("127.0.0.1", 1, 0, 0), ("127.0.0.1", 3, 2, 1), ("::1", 1, 0, 1)]
+)
+def test_a_broadcast_is_heard(address: str, interval_s: int, poll: int, workers: int) -> None:
+    """Poll is the interval's nearest power of two, as chronyd has it."""
     port = free_port()
-    with socket.socket(type=socket.SOCK_DGRAM) as listener:
-        listener.bind(("127.0.0.1", port))
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((address, port))
         listener.settimeout(10)
         options = ("-n",) if workers else ("-d",)
-        with running([f"broadcast 1 127.0.0.1 {port}", f"workers {workers}"], options=options) as daemon:
+        lines = [f"broadcast {interval_s} {address} {port}", f"workers {workers}"]
+        with running(lines, options=options) as daemon:
             packets = []
             for _ in range(2):
                 packet, sender = listener.recvfrom(2000)
-                assert sender == ("127.0.0.1", daemon.port)
+                assert sender[:2] == (address, daemon.port)
                 packets.append((packet, time.time()))
     for packet, heard_s in packets:
         assert len(packet) == 48
         assert packet[0] == 4 << 3 | 5
-        assert (packet[1], packet[2]) == (10, 0)
+        assert (packet[1], packet[2]) == (10, poll)
         assert packet[24:40] == bytes(16)
         assert abs(struct.unpack_from("!I", packet, 40)[0] - 2208988800 - heard_s) < 2
+
+
+def test_a_broadcast_that_cannot_be_sent_is_told() -> None:
+    with running([f"broadcast 1 127.0.0.1 {free_port()}", "port 0"]) as daemon:
+        wait_until(lambda: "Could not broadcast to 127.0.0.1 : no server socket to send from" in daemon.log, "a line")
 
 
 def play_samba(path: Path, seen: list[bytes], ready: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """The whole daemon follows real chronyd servers: basic, interleaved, with keys, IPv6, as a peer; and serves on."""
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -63,6 +64,20 @@ def test_a_chronyd_server_is_followed(
                 capture_output=True, text=True, timeout=30, check=False,
             )
             assert "System clock wrong by" in asked.stderr + asked.stdout
+
+
+@pytest.mark.parametrize("rule", ["deny all", "allow"])
+def test_requests_from_the_server_port(rule: str, tmp_path: Path) -> None:
+    """`acquisitionport` and `port` the same, as firewalls want it: also where nobody may ask us."""
+    (tmp_path / "server").mkdir(mode=0o700)
+    with chronyd.running(tmp_path / "server", "local stratum 3", "allow") as server:
+        port = free_port()
+        ours = [f"acquisitionport {port}", rule, f"server 127.0.0.1 port {server.port} iburst minpoll 0 maxpoll 0"]
+        with running(ours, options=("-n",), local=False, port=port) as daemon:
+            wait_for(daemon, "tracking", r"^Stratum +: 4$")
+            assert "^* 127.0.0.1" in daemon.chronyc("sources")
+            with socket.socket(type=socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
 
 
 def test_a_chronyd_peer_is_followed_by_a_worker_s_hand_over(tmp_path: Path) -> None:

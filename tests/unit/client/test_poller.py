@@ -241,6 +241,14 @@ def test_shared_socket_tells_servers_apart() -> None:
     run(scenario, PollerOptions(acquisition_port=0))
 
 
+def test_acquisition_port_of_a_server_without_a_socket_is_shared() -> None:
+    async def scenario(bench: Bench) -> None:
+        assert bench.poller.open(ADDRESS, bench.port, bench.receiver, symmetric=False) is not None
+        assert bench.poller.counters.opened == 1
+
+    run(scenario, PollerOptions(acquisition_port=0, server_port=0))
+
+
 def test_acquisition_port_that_is_taken_is_told() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))
@@ -256,7 +264,9 @@ def test_acquisition_port_that_is_taken_is_told() -> None:
 
 def test_peers_use_the_servers_socket() -> None:
     async def scenario(bench: Bench) -> None:
-        assert bench.poller.open(ADDRESS, bench.port, bench.receiver, symmetric=True) is None
+        for _ in range(2):
+            assert bench.poller.open(ADDRESS, bench.port, bench.receiver, symmetric=True) is None
+        assert bench.logged == ["Could not send to peer 127.0.0.1 : no server socket to send from"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
             own.bind(("127.0.0.1", 0))
             bench.poller.attach_server_socket(own)

@@ -47,6 +47,12 @@ def test_peers_and_broadcasts_need_the_server_socket():
     assert binds("broadcast 60 192.0.2.255") == ["0.0.0.0:123"]
 
 
+def test_requests_from_the_server_port_need_its_socket():
+    assert binds("acquisitionport 123") == ["0.0.0.0:123", "[::]:123"]
+    assert binds("acquisitionport 1123") == []
+    assert binds("acquisitionport 0", "port 0") == []
+
+
 def test_run_for_one_measurement_opens_only_what_was_asked_for():
     assert binds("allow", run=ONCE) == []
     assert binds("allow", "port 123", run=ONCE) == ["0.0.0.0:123", "[::]:123"]
@@ -58,6 +64,8 @@ def test_run_for_one_measurement_opens_only_what_was_asked_for():
         (["allow"], RUN, 4),
         ([], RUN, 0),
         (["workers 3"], RUN, 0),
+        (["workers 3", "acquisitionport 123"], RUN, 0),
+        (["workers 3", "acquisitionport 123", "allow"], RUN, 3),
         (["allow", "workers 3"], RUN, 3),
         (["allow", "workers 0"], RUN, 0),
         (["allow"], SINGLE, 0),

@@ -266,9 +266,16 @@ def test_socket_handed_over_for_something_else_is_ignored(opening, caplog):
 
 def test_without_workers_one_socket_is_controls(opening):
     port = free_port()
-    sockets = opening([BindAddress.any(IPV4, port)], 0, handed_over=HandedOver(handed_over(port, 2)))
+    given = handed_over(port, 2)
+    manager = [member.dup() for member in given]    # who hands over keeps what is handed over
+    sockets = opening([BindAddress.any(IPV4, port)], 0, handed_over=HandedOver(given))
     assert len(sockets.for_control()) == 1
     assert sockets.workers == 0
+    for last in range(1, 20):
+        send_from(f"127.0.0.{last}", port)
+    assert receivers(sockets) == [0] * 19
+    for member in manager:
+        member.close()
 
 
 def waiting(group: under_test.Group) -> int:
