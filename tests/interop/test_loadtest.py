@@ -73,6 +73,15 @@ def test_chronyd_gives_interleaved_clients_its_kernel_timestamps() -> None:
     assert result.loss < 0.01
 
 
+def test_clients_of_two_workers_always_meet_the_same_one() -> None:
+    """From whichever port they ask: another worker would not have their timestamps."""
+    load = Load(clients=20, first=ipaddress.ip_address("127.3.0.1"), interleaved=True, sockets=7)
+    with running(ntpd_fast(2), "127.0.0.1") as server, client(server.target, load) as sender:
+        result = sender.run(1.0, rate=RATE, sleep=True, timeout_s=0.5)
+    assert not result.wrong
+    assert result.counters["eligible_interleaved"] == result.counters["eligible_answered"] > 200
+
+
 @pytest.mark.parametrize("kind", [chronyd(), ntpd_fast()], ids=lambda kind: kind.name)
 def test_interleaved_answers_are_authenticated(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     with running(kind, "127.0.0.1", NTS_LINES, certificate_files()) as server:

@@ -201,6 +201,29 @@ def test_options_of_every_socket(opening):
         assert not member.get_inheritable()
 
 
+def test_sockets_of_a_device_get_only_what_comes_by_it():
+    def receive() -> list[tuple[str, int]]:
+        ip("link", "add", "other0", "type", "veth", "peer", "name", "other1")
+        ip("addr", "add", "192.0.2.1/24", "dev", "other0")
+        ip("link", "set", "other0", "up")
+        found = []
+        for device in ("lo", "other0"):
+            sockets = open_sockets([BindAddress.any(IPV4, 123)], 2, SocketOptions(device=device), salts=SALTS)
+            # what a machine sends to itself comes by the loopback device, whatever the address
+            for to in ("127.0.0.1", "192.0.2.1"):
+                send_from("127.0.0.9", 123, to)
+            found.append((device, len(receivers(sockets))))
+            sockets.close()
+        return found
+
+    assert in_network_namespace(receive) == [("lo", 2), ("other0", 0)]
+
+
+def test_device_that_does_not_exist_is_told():
+    with pytest.raises(FatalError, match=r"Could not open NTP socket on .* : No such device"):
+        open_sockets([BindAddress.any(IPV4, free_port())], 1, SocketOptions(device="nosuchdevice0"))
+
+
 def test_limited_receive_buffer_is_told_once(opening, caplog, monkeypatch):
     monkeypatch.setattr(under_test, "_SO_RCVBUFFORCE", socket.SO_RCVBUF)
     too_much = 1 << 30
