@@ -1,5 +1,6 @@
-"""Broadcasts go out as configured, and MS-SNTP answers come back signed by whoever plays Samba."""
+"""Broadcasts go out as configured, MS-SNTP answers come back signed by whoever plays Samba, keys are read again."""
 
+import hashlib
 import socket
 import struct
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import free_port, running
+from tests.daemon import Daemon, free_port, running
 from tests.processes import wait_until
 
 
@@ -85,3 +86,36 @@ def test_a_domain_client_gets_a_signed_answer(workers: int, asked: int, answered
     assert answer[48:52] == struct.pack("<I", 0x1020304)
     assert answer[52:] == b"S" * 16
     assert seen[0][20:] == answer[:48]
+
+
+def accepts(daemon: Daemon, key: bytes, client: str) -> bool:
+    """Whether a request with key 1 is answered, and with the same key; a dropped one is known by what comes after."""
+    request = bytes([4 << 3 | 3, 0, 6, 32]) + bytes(36) + b"nonce 01"
+    signed = request + struct.pack("!I", 1) + hashlib.sha1(key + request, usedforsecurity=False).digest()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind((client, 0))
+        sock.settimeout(10)
+        sock.sendto(signed, ("127.0.0.1", daemon.port))
+        sock.sendto(request, ("127.0.0.1", daemon.port))
+        answer = sock.recv(2000)
+    if len(answer) == 48:
+        return False
+    assert answer[48:] == struct.pack("!I", 1) + hashlib.sha1(key + answer[:48], usedforsecurity=False).digest()
+    return True
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_keys_read_again_are_those_of_every_worker(workers: int, tmp_path: Path) -> None:
+    clients = [f"127.0.0.{number}" for number in range(1, 9)]
+    old, new = b"o" * 20, b"n" * 20
+    keyfile = tmp_path / "keys"
+    keyfile.write_text(f"1 SHA1 HEX:{old.hex()}\n")
+    keyfile.chmod(0o600)
+    lines = [f"keyfile {keyfile}", f"workers {workers}"]
+    with running(lines, options=("-n",) if workers else ("-d",)) as daemon:
+        assert all(accepts(daemon, old, client) and not accepts(daemon, new, client) for client in clients)
+        keyfile.write_text(f"1 SHA1 HEX:{new.hex()}\n")
+        assert all(accepts(daemon, old, client) for client in clients)
+        assert daemon.chronyc("rekey") == "200 OK\n"
+        wait_until(lambda: all(accepts(daemon, new, client) for client in clients), "the new key")
+        assert not any(accepts(daemon, old, client) for client in clients)
