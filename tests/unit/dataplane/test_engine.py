@@ -237,10 +237,12 @@ def test_an_adjustment_in_the_middle_of_a_batch_moves_no_stamp_against_another()
     control.start()
     requests, received = [REQUEST] * 64, [0] * 64
     interleaved_answers = 0
+    calm = True
     try:
         with client() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             for turn in range(1, 300):
+                began, differences = time.monotonic(), []
                 for request in requests:
                     sock.sendto(request, ("127.0.0.1", server.ports[0]))
                 server.engine.run_ready()
@@ -248,10 +250,13 @@ def test_an_adjustment_in_the_middle_of_a_batch_moves_no_stamp_against_another()
                     answer = sock.recv(2000)
                     of_before = answer[24:32] == request[32:40]
                     since = received[index] if of_before else stamp_ns(answer, 32)
-                    assert -0.4e9 < stamp_ns(answer, 40) - since < 0.5e9, (turn, index, of_before)
+                    differences.append(stamp_ns(answer, 40) - since)
                     interleaved_answers += of_before
                     received[index] = stamp_ns(answer, 32)
                     requests[index] = interleaved(answer, turn * 64 + index)
+                # a machine that stood still says nothing, neither of these answers nor of those before
+                calm_before, calm = calm, time.monotonic() - began < 0.3
+                assert not (calm and calm_before) or -0.4e9 < min(differences) <= max(differences) < 0.5e9, turn
     finally:
         done.set()
         control.join()
