@@ -486,6 +486,17 @@ def test_the_rate_limit_drops_and_kisses() -> None:
     assert outcomes["kod_rate"] == pytest.approx((2000 - outcomes["answered"]) / 4, abs=100)
 
 
+def test_what_is_over_the_limit_is_shed_before_its_key_is_looked_at() -> None:
+    server = logging_server(keys=key_table())
+    server.set_limit(3, 4, 4, 0)
+    forged = CLIENT[:48] + struct.pack("!I", 1) + bytes(16)
+    outcomes = [server.answer(forged, LOOPBACK, 4000, T0, T0)[0] for _ in range(200)]
+    assert outcomes[:4] == ["drop_auth"] * 4
+    # a sixteenth gets through the limit by chance
+    assert outcomes.count("drop_limit") > 140
+    assert set(outcomes) == {"drop_auth", "drop_limit"}
+
+
 def ms_sntp(mode: int) -> bytes:
     """What Windows asks: a key id and no digest."""
     return bytes([3 << 3 | mode]) + CLIENT[1:48] + bytes([1, 2, 3, 4]) + bytes(16)
