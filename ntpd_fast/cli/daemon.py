@@ -264,15 +264,10 @@ def _load_for_successors() -> None:
 
 
 def _may_load_later(user: User) -> bool:
-    """Whether the service user can read Python's modules and ours: not where they lie in somebody's home."""
-    try:
-        with privileges.files_as(user):
-            for module in (os.__file__, __file__):
-                with open(module, "rb"):
-                    pass
-    except OSError:
-        return False
-    return True
+    """Whether the service user can read Python's modules, ours and those of others: not where they lie in somebody's
+    home."""
+    directories = [path for path in sys.path if os.path.isdir(path)]
+    return privileges.may_read(user, [os.__file__, __file__, *directories])
 
 
 def _give_up_rights(setup: Setup) -> None:

@@ -13,7 +13,7 @@ import os
 import pwd
 import resource
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from ntpd_fast._record import dataclass
@@ -149,6 +149,17 @@ def files_as(user: User | None) -> Iterator[None]:
     finally:
         _libc.setfsuid(old_uid)
         _libc.setfsgid(old_gid)
+
+
+def may_read(user: User, paths: Iterable[str]) -> bool:
+    """Whether `user` can read files and list directories, all of them."""
+    try:
+        with files_as(user):
+            for path in paths:
+                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def name_process(name: str) -> None:

@@ -5,6 +5,8 @@ import os
 import pwd
 import signal
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,27 @@ def test_files_belong_to_the_user(nobody, tmp_path):
         assert os.fstat(opened.fileno()).st_uid == os.getuid()
     with files_as(None), socket.socket(socket.AF_UNIX) as opened:
         assert os.fstat(opened.fileno()).st_uid == os.getuid()
+
+
+@pytest.fixture
+def open_directory():
+    """One that everybody comes to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_what_a_user_may_read(nobody, open_directory):
+    readable, closed = open_directory / "readable", open_directory / "closed"
+    for directory, mode in ((readable, 0o755), (closed, 0o700)):
+        directory.mkdir()
+        (directory / "file").touch()
+        directory.chmod(mode)
+    assert privileges.may_read(nobody, [str(readable), str(readable / "file")])
+    assert not privileges.may_read(nobody, [str(readable), str(readable / "missing")])
+    if os.getuid() == 0:
+        assert not privileges.may_read(nobody, [str(readable), str(closed)])
+        assert not privileges.may_read(nobody, [str(closed / "file")])
 
 
 def test_parent_that_is_gone_is_noticed():
