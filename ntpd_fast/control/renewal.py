@@ -195,7 +195,8 @@ class Renewal:
         """
         setup = self._setup
         plan = setup.memory.clientlog
-        if plan is None or (blocks := plan.blocks_for(workers)) >= setup.log_blocks:
+        # control, where it answers itself, keeps its log as it is
+        if workers == 0 or plan is None or (blocks := plan.blocks_for(workers)) >= setup.log_blocks:
             return
         setup.log_blocks = blocks
         for slot in self._workers.values():
