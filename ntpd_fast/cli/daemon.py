@@ -165,7 +165,7 @@ def _run(identity: Identity, options: Options, starter: Starter, undo: contextli
         notifier,
         on_ready=starter.ready,
         on_idle=_load_for_successors,
-        on_open=renewal.open_family,
+        on_families=renewal.families_script,
         on_reload=renewal.script,
         check=check,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ntpd_fast.server.channel import Channel, ChannelClosed, Message, Verb
@@ -38,8 +38,11 @@ class Overseer(Protocol):
     def status(self, text: str) -> None:
         """A line about the state of synchronisation and service."""
 
-    def serve_family(self, version: int) -> None:
-        """Somebody of this family (4 or 6) may ask now: let workers serve it."""
+    def serve_families(self, versions: Collection[int], reloads: int) -> bool:
+        """Let just these families (4, 6) be served, as commands have left the access rules; False: control is to.
+
+        `reloads`: how many control has taken up. What it says of rules that were reloaded meanwhile does not count.
+        """
 
     def reload_certificates(self) -> None:
         """Let NTS-KE processes load their certificates again."""
@@ -94,9 +97,10 @@ class SupervisorLink:
         """See `Overseer`."""
         self._channel.send(Verb.STATUS, text)
 
-    def serve_family(self, version: int) -> None:
+    def serve_families(self, versions: Collection[int], reloads: int) -> bool:
         """See `Overseer`."""
-        self._channel.send(Verb.OPEN, str(version))
+        self._channel.send(Verb.FAMILIES, " ".join(map(str, [reloads, *sorted(versions)])))
+        return True
 
     def reload_certificates(self) -> None:
         """See `Overseer`."""
@@ -199,8 +203,9 @@ class ServiceManagerLink:
         """See `Overseer`."""
         self._notifier.status(text)
 
-    def serve_family(self, version: int) -> None:
-        """See `Overseer`. There are no workers: control serves."""
+    def serve_families(self, versions: Collection[int], reloads: int) -> bool:
+        """See `Overseer`."""
+        return False
 
     def reload_certificates(self) -> None:
         """See `Overseer`: with one process there are no others."""

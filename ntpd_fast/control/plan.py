@@ -59,9 +59,9 @@ def make_plan(config: Config, run: RunOptions, *, cpus: int) -> Plan:
         access = AccessTable.from_rules(config.access)
     except AccessTableFull as error:
         raise FatalError(str(error)) from error
-    binds = bind_addresses(config, run, access)
+    binds = bind_addresses(config, run, access.any_allowed)
     # A socket that only our own requests need is control's alone.
-    serves = bool(bind_addresses(replace(config, acquisitionport=None), run, access))
+    serves = bool(bind_addresses(replace(config, acquisitionport=None), run, access.any_allowed))
     return Plan(
         access=access,
         binds=binds,
@@ -131,8 +131,9 @@ def server_port(config: Config, run: RunOptions) -> int:
     return 0 if run.mode is ReferenceMode.PRINT_ONCE and not config.uses("port") else config.port
 
 
-def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tuple[BindAddress, ...]:
-    """Addresses of the server sockets: of each family that somebody may ask in, or that a peer or broadcast needs.
+def bind_addresses(config: Config, run: RunOptions, allowed: Callable[[int], bool]) -> tuple[BindAddress, ...]:
+    """Addresses of the server sockets: of each family that somebody may ask in (`allowed`), or that a peer or
+    broadcast needs.
 
     Both, where our own requests are to leave from the server's port (`acquisitionport`).
     """
@@ -142,7 +143,7 @@ def bind_addresses(config: Config, run: RunOptions, access: AccessTable) -> tupl
     broadcasts = {broadcast.address.version for broadcast in config.broadcasts}
 
     def wanted(version: int) -> bool:
-        return access.any_allowed(version) or needed or version in broadcasts
+        return allowed(version) or needed or version in broadcasts
 
     binds = addresses(config, run, config.port, wanted)
     if config.ptpport:

@@ -93,19 +93,33 @@ class Reloading:
             assert isinstance(reading, Reading)
             setup = self._setup
             change = split(setup.config, reading, setup.running, setup.run)
-            gone = [group for group in setup.ntp_sockets.groups if _name(group) in message.text.split()]
-            for group in gone:
-                setup.ntp_sockets.groups.remove(group)
+            gone = self._take_out(message.text)
             self._take_up(change, reading)
             for group in gone:
                 self._serving.end(group)
             setup.workers = change.workers
             self._finish(change)
+            if setup.families is not None:
+                # what was said of them while the supervisor reloaded does not count: say it again
+                setup.families = None
+                self._serving.follow(self._parts.access.table)
+        elif message.verb is Verb.DROP:
+            for group in self._take_out(message.text):
+                self._serving.end(group)
+            self._overseer.configured()
         elif message.verb is Verb.REFUSED:
             # the supervisor has told the log
             self._end(Outcome(self.outcome.number + 1, failure=message.text))
         else:
             self._log(Severity.ERROR, f"Unexpected message '{message.verb.word}' from the supervisor")
+
+    def _take_out(self, names: str) -> list[Group]:
+        """The groups of these addresses, which are not among ours any more."""
+        groups = self._setup.ntp_sockets.groups
+        gone = [group for group in groups if _name(group) in names.split()]
+        for group in gone:
+            groups.remove(group)
+        return gone
 
     def _read(self) -> None:
         """In a thread: nothing but reading."""

@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable, Generator, Sequence
 
 from ntpd_fast.config.diff import compare
-from ntpd_fast.control.plan import bind_address
 from ntpd_fast.control.reload import KEY_EXCHANGE, Change, Reading, load, split, store
 from ntpd_fast.control.setup import Setup, make_state_directories
 from ntpd_fast.server.channel import Verb
 from ntpd_fast.server.child import Confinement
 from ntpd_fast.server.engine import address_of
-from ntpd_fast.server.sockets import Group, close_group, cut_off
+from ntpd_fast.server.sockets import BindAddress, Group, close_group, cut_off
 from ntpd_fast.server.supervisor import Slot, Supervisor
 from ntpd_fast.system import log as daemon_log
 from ntpd_fast.system.errors import why
@@ -39,6 +38,7 @@ READ_S = 60.0
 CONTROL_S = 10.0
 START_S = 15.0
 DRAIN_S = 1.0
+CLOSE_S = 1.0
 DRAINED_LOOKS = 3
 """A queue counts as empty when it was found so this often in a row: a packet may be on its way into it."""
 
@@ -140,31 +140,59 @@ class Renewal:
                 supervisor.tell(slot, Verb.ADD, name, [group.workers[index].fileno(), *leftover])
         supervisor.tell(_control(supervisor), Verb.ADD, name, [group.control.fileno()])
 
-    def open_family(self, supervisor: Supervisor, version: str) -> None:
-        """Open the sockets of a family that somebody was allowed to ask in while we run.
+    def families_script(self, supervisor: Supervisor, text: str) -> Waits:
+        """Serve the address families that are left to be served when commands have changed access rules, no others.
 
-        `version` is what control said: ValueError when it is neither 4 nor 6.
+        `text` is what control said: ValueError when it is no count and families.
         """
-        if version not in ("4", "6"):
-            raise ValueError(f"no address family {version!r}")
-        setup = self._setup
-        setup.families.add(int(version))
-        bind = bind_address(setup.config, int(version), setup.config.port)
-        if any(group.bind == bind for group in setup.ntp_sockets.groups):
+        reloads, *versions = map(int, text.split())
+        if not {4, 6}.issuperset(versions):
+            raise ValueError(f"no address families {versions}")
+        return self._follow_families(supervisor, reloads, frozenset(versions))
+
+    def _follow_families(self, supervisor: Supervisor, reloads: int, versions: frozenset[int]) -> Waits:
+        setup, sockets = self._setup, self._setup.ntp_sockets
+        if reloads != setup.reloads.count:
+            # said of rules that are not in force any more: control says it again when it has the new ones
             return
-        try:
-            group = setup.ntp_sockets.extend(bind, setup.workers)
-        except OSError as error:
-            log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
-            return
-        self._give(supervisor, group)
+        setup.families = versions
+        wanted = setup.wanted_binds(setup.config)
+        for group in [group for group in sockets.groups if group.bind not in wanted]:
+            sockets.take(group.bind)
+            name = address_of(group.control) if group.control is not None else ""
+            yield from self._have_control_let_go(supervisor, Verb.DROP, name)
+            self._let_go(supervisor, group)
+            yield from self._see_closed(group.bind)
+        for bind in wanted:
+            if any(group.bind == bind for group in sockets.groups):
+                continue
+            try:
+                group = sockets.extend(bind, setup.workers)
+            except OSError as error:
+                log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
+                continue
+            self._give(supervisor, group)
+
+    def _see_closed(self, bind: BindAddress) -> Waits:
+        """Wait for workers to close their sockets of an address: whoever is to open it again would find it taken."""
+        deadline = time.monotonic() + CLOSE_S
+        yield lambda: self._setup.ntp_sockets.is_free(bind) or time.monotonic() > deadline
 
     def _configure(self, supervisor: Supervisor, memory: int, dropped: str) -> Waits:
         """Have control take the configuration up. One that is started meanwhile has it from us."""
+        yield from self._have_control_let_go(supervisor, Verb.CONFIGURE, dropped, [memory])
+
+    def _have_control_let_go(
+        self, supervisor: Supervisor, verb: Verb, names: str, descriptors: Sequence[int] = ()
+    ) -> Waits:
+        """Control lets go of these addresses, and says so, before they are cut off: that changes what they are called.
+
+        One that is started meanwhile does not have them.
+        """
         slot = _control(supervisor)
         told = slot.child
         supervisor.configured = False
-        supervisor.tell(slot, Verb.CONFIGURE, dropped, [memory])
+        supervisor.tell(slot, verb, names, descriptors)
         deadline = time.monotonic() + CONTROL_S
         yield lambda: supervisor.configured or slot.child is not told or time.monotonic() > deadline
 

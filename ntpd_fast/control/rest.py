@@ -126,7 +126,7 @@ def start_upstream(context: Context, served: Serviceable, nts: NtsClient) -> Ups
         served.clockwork,
         served.plane,
         nts,
-        serving=bool(setup.plan.binds),
+        serving=bool(setup.ntp_sockets.groups),
         family=setup.run.family,
         log=tell,
         signer=Signer(config.ntpsigndsocket, setup.ntp_sockets.for_control, tell),

@@ -1,7 +1,8 @@
-"""NTP service from control's side: its own with `workers 0`, and families that are served only from some moment on.
+"""NTP service from control's side: its own with `workers 0`, and families that are served only while they are wanted.
 
 Server sockets exist only for families that somebody may ask in. When a command allows the first address of another
-one, its sockets are opened then: by the supervisor where there are workers, else here.
+one, its sockets are opened then, and closed when a command denies the last: by the supervisor where there is one, else
+here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Sequence
 
 from ntpd_fast.control.associations import AssociationReader
 from ntpd_fast.control.clockwork import Clockwork
@@ -20,7 +22,7 @@ from ntpd_fast.control.setup import Setup
 from ntpd_fast.control.upstream import Upstream
 from ntpd_fast.server.access import AccessTable
 from ntpd_fast.server.engine import Engine, PtpOptions, address_of
-from ntpd_fast.server.sockets import Group, close_group, cut_off
+from ntpd_fast.server.sockets import BindAddress, Group, close_group, cut_off
 from ntpd_fast.server.worker import BEAT_S
 from ntpd_fast.system.timers import repeat
 
@@ -63,18 +65,40 @@ class Serving:
         repeat(self._clockwork.scheduler, BEAT_S, lambda: engine.beat(time.monotonic_ns()))
 
     def follow(self, table: AccessTable) -> None:
-        """Access rules have changed: serve the families that somebody may ask in now."""
+        """Access rules have changed: serve the families that somebody may ask in now, and no others."""
         setup = self._setup
-        for bind in bind_addresses(setup.config, setup.run, table):
-            if any(group.bind == bind for group in setup.ntp_sockets.groups):
+        groups = setup.ntp_sockets.groups
+        families = self._families(table)
+        wanted = bind_addresses(setup.config, setup.run, families.__contains__)
+        present = [group.bind for group in groups if group.bind in wanted or not group.inherited]
+        if families == setup.families and set(wanted) == set(present):
+            return
+        setup.families = families
+        if not self._overseer.serve_families(families, setup.reloads.count):
+            self._serve_here(setup.wanted_binds(setup.config))
+
+    def _families(self, table: AccessTable) -> frozenset[int]:
+        """Those that somebody may ask in, or that an association needs which a command has added."""
+        setup = self._setup
+        families = frozenset(version for version in (4, 6) if table.any_allowed(version))
+        wanted = bind_addresses(setup.config, setup.run, families.__contains__)
+        needed = {
+            source.address.version
+            for source in self._upstream.sources.ntp_sources
+            if source.address is not None and (source.is_peer or source.port == setup.config.ptpport)
+        }
+        unwanted = {group.bind.version for group in setup.ntp_sockets.groups if group.bind not in wanted}
+        return families | needed & unwanted
+
+    def _serve_here(self, wanted: Sequence[BindAddress]) -> None:
+        sockets = self._setup.ntp_sockets
+        for group in [group for group in sockets.groups if group.bind not in wanted]:
+            self.end(sockets.take(group.bind))
+        for bind in wanted:
+            if any(group.bind == bind for group in sockets.groups):
                 continue
-            version = 4 if bind.family == socket.AF_INET else 6
-            if setup.workers:
-                self._overseer.serve_family(version)
-                continue
-            setup.families.add(version)
             try:
-                group = setup.ntp_sockets.extend(bind, 0)
+                group = sockets.extend(bind, 0)
             except OSError as error:
                 log.error("Could not open NTP socket on %s : %s", bind, error.strerror)
                 continue

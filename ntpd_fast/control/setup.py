@@ -21,12 +21,10 @@ from ntpd_fast.control.journalmemory import Reloads, make_memory
 from ntpd_fast.control.plan import (
     MemoryPlan,
     Plan,
-    bind_address,
     bind_addresses,
     command_socket_plan,
     make_plan,
     plan_memory,
-    server_port,
     workers_possible,
 )
 from ntpd_fast.control.reload import Change, Reader, Reading, Running, cpus
@@ -76,8 +74,8 @@ class Setup:
     reloads: Reloads = field(default_factory=Reloads)
     log_blocks: int = 0
     """Blocks in which each worker keeps its clients; 0 with `noclientlog`."""
-    families: set[int] = field(default_factory=set)
-    """Address families that a command, and not the configuration, has allowed somebody to ask in."""
+    families: frozenset[int] | None = None
+    """Address families (4, 6) to be served as commands have left the access rules; None: as the configuration says."""
 
     @property
     def running(self) -> Running:
@@ -94,17 +92,21 @@ class Setup:
         )
 
     def wanted_binds(self, config: Config) -> list[BindAddress]:
-        """Where to listen with another configuration, or this one. What a command has allowed goes with `allow`."""
-        binds = list(bind_addresses(config, self.run, AccessTable.from_rules(config.access)))
-        if config.access == self.config.access and server_port(config, self.run):
-            opened = (bind_address(config, version, config.port) for version in sorted(self.families))
-            binds += [bind for bind in opened if bind not in binds]
-        return binds
+        """Where to listen with another configuration, or this one. What commands have said goes with its rules.
+
+        Sockets handed over stay while the configuration wants them: what a command closes, another one is to open.
+        """
+        configured = bind_addresses(config, self.run, AccessTable.from_rules(config.access).any_allowed)
+        if self.families is None or config.access != self.config.access:
+            return list(configured)
+        binds = list(bind_addresses(config, self.run, self.families.__contains__))
+        kept = [group.bind for group in self.ntp_sockets.groups if group.inherited and group.bind in configured]
+        return binds + [bind for bind in kept if bind not in binds]
 
     def adopt(self, change: Change, reading: Reading) -> None:
         """Let a changed configuration be the one that runs."""
         if change.config.access != self.config.access:
-            self.families.clear()
+            self.families = None
         self.reloads.add(compare(self.config, change.config).fields)
         self.config = change.config
         self.plan = replace(self.plan, access=reading.plan.access)

@@ -29,10 +29,13 @@ class Verb(enum.Enum):
     STOPPED = ("stopped", "worker", "its last batch is answered and its sockets are let go")
     ALIVE = ("alive", "control", "a sign of life, for the service manager's watchdog")
     STATUS = ("status", "control", "TEXT is the line for the service manager")
-    OPEN = ("open", "control", "TEXT is 4 or 6: serve that family from now on, too")
+    FAMILIES = (
+        "families", "control",
+        "TEXT is how many reloads it knows of, then the families (4, 6) to be served as commands have left the rules",
+    )
     CERTIFICATES = ("certificates", "control", "have the NTS-KE processes load their certificates again")
     RELOAD = ("reload", "control", "read the configuration again")
-    CONFIGURED = ("configured", "control", "what `configure` brought is in effect")
+    CONFIGURED = ("configured", "control", "what `configure` brought is in effect, what `drop` named is let go")
     CONFIGURE = (
         "configure", "supervisor",
         "descriptors: a file that holds the new configuration, then control's sockets of the addresses TEXT names",

@@ -63,6 +63,11 @@ class BindAddress:
     ptp: bool = False
     """NTP over PTP is spoken here."""
 
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 4 if self.family == socket.AF_INET else 6
+
     @classmethod
     def any(cls, family: socket.AddressFamily, port: int) -> BindAddress:
         """Every address of the family."""
@@ -88,6 +93,8 @@ class Group:
     bind: BindAddress
     control: socket.socket | None
     workers: list[socket.socket] = field(default_factory=list)
+    inherited: bool = False
+    """From the service manager: once closed, not ours to open again."""
 
     @property
     def handed_over(self) -> bool:
@@ -168,6 +175,14 @@ class NtpSockets:
                 text = f"Could not open NTP socket on {bind} : {why(error)}"
                 raise OSError(error.errno, text) from error
         return opened
+
+    def is_free(self, bind: BindAddress) -> bool:
+        """Whether an address could be opened: nobody has it, nor a process of ours that has yet to let it go."""
+        try:
+            _close(self._opener.open_group(bind, 0))
+        except OSError:
+            return False
+        return True
 
     def forget_workers(self) -> None:
         """In a child that has closed the sockets of workers: never touch their numbers, which now mean other files."""
@@ -324,9 +339,9 @@ class _Opener:
             for extra in taken[1:]:
                 log.warning("Ignored socket handed over for %s : no workers", bind)
                 extra.close()
-            return Group(bind, taken[0])
+            return Group(bind, taken[0], inherited=True)
         log.info("Using %d socket%s handed over for %s", len(taken), "s" if len(taken) > 1 else "", bind)
-        return Group(bind, None, taken)
+        return Group(bind, None, taken, inherited=True)
 
     def _new_socket(self, bind: BindAddress) -> socket.socket:
         opened = socket.socket(bind.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

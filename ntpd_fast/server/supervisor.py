@@ -9,7 +9,8 @@ any moment. A child's death arrives as SIGCHLD (pidfds would need Linux 5.3; EL 
   so, the successor goes;
 - control decides by its exit status whether the daemon ends (`EXIT_END`, `EXIT_FAILED`) or control starts again
   (`EXIT_AGAIN`); any other end is a death, and what it held (the clock's frequency) is put back first;
-- a reload is a script (`on_reload`): it acts, says what it waits for, and is taken up again when that has come;
+- a reload is a script (`on_reload`): it acts, says what it waits for, and is taken up again when that has come; so is
+  what opens and closes server sockets for commands (`on_families`), and one waits for the end of the other;
 - until everything was ready once, a death ends the daemon: a start that cannot work must say so, not repeat.
 """
 
@@ -171,8 +172,8 @@ class _Wakeup:
 class Supervisor:
     """Runs the slots until the daemon ends.
 
-    `on_ready`: called once, when all are ready; `on_idle`: some time after that was told. `on_open`: opens sockets of a
-    family that somebody was allowed to ask in. `on_reload`: begins the script of a reload.
+    `on_ready`: called once, when all are ready; `on_idle`: some time after that was told. `on_families`: begins the
+    script that opens and closes sockets as control says (ValueError: nonsense). `on_reload`: begins that of a reload.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class Supervisor:
         notify: Notify,
         *,
         on_ready: Callable[[], None] | None = None,
-        on_open: Callable[[Supervisor, str], None] | None = None,
+        on_families: Callable[[Supervisor, str], Script] | None = None,
         on_reload: Callable[[Supervisor], Script] | None = None,
         on_idle: Callable[[], None] | None = None,
         check: Check | None = None,
@@ -191,7 +192,7 @@ class Supervisor:
         self.slots = list(slots)
         self._notify = notify
         self._on_ready = on_ready
-        self._on_open = on_open
+        self._on_families = on_families
         self._on_idle = on_idle
         self._idle_ns: int | None = None
         self._check = check
@@ -199,6 +200,9 @@ class Supervisor:
         self._check_deadline_ns: int | None = None
         self._on_reload = on_reload
         self._script: Script | None = None
+        self._families_script: Script | None = None
+        """Of what control has said last, while another script is on its way."""
+        self._reloading = False
         self._waits_for: Callable[[], bool] = bool
         self._reload_wanted = False
         self.configured = False
@@ -360,9 +364,9 @@ class Supervisor:
                     self._notify.watchdog()
             case Verb.CERTIFICATES:
                 self.reload_certificates()
-            case Verb.OPEN:
-                if self._on_open is not None:
-                    self._on_open(self, message.text)
+            case Verb.FAMILIES:
+                if self._on_families is not None:
+                    self._families_script = self._on_families(self, message.text)
             case Verb.RELOAD:
                 self.reload()
             case Verb.CONFIGURED:
@@ -431,8 +435,12 @@ class Supervisor:
         if self._ending:
             self._script = None
             return
-        if self._script is None and self._reload_wanted and self._was_ready and self._on_reload is not None:
+        if self._script is None and self._families_script is not None and self._was_ready:
+            self._script, self._waits_for = self._families_script, lambda: True
+            self._families_script = None
+        elif self._script is None and self._reload_wanted and self._was_ready and self._on_reload is not None:
             self._reload_wanted = False
+            self._reloading = True
             self._notify.reloading()
             self._script, self._waits_for = self._on_reload(self), lambda: True
         while self._script is not None and self._waits_for():
@@ -440,7 +448,9 @@ class Supervisor:
                 self._waits_for = next(self._script)
             except StopIteration:
                 self._script = None
-                self._notify.ready()
+                if self._reloading:
+                    self._reloading = False
+                    self._notify.ready()
 
     def start_slot(self, slot: Slot) -> None:
         """Add a slot and start its process."""

@@ -366,6 +366,14 @@ def test_sockets_handed_over(make_daemon, count):
     for last in range(1, 20):
         assert stratum(daemon.ask(f"127.0.0.{last}")) == 7
     assert any("handed over for 0.0.0.0:" in line for line in daemon.log_texts())
+    # nobody but the service manager could open them again
+    assert daemon.chronyc("deny", "all") == "200 OK\n"
+    wait_until(lambda: daemon.ask(timeout_s=0.2) is None, "the rule")
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_until(lambda: any("Reloaded the configuration" in line for line in daemon.log_texts()), "the reload")
+    assert daemon.chronyc("allow", "all") == "200 OK\n"
+    for last in range(1, 20):
+        wait_until(lambda last=last: daemon.ask(f"127.0.0.{last}", timeout_s=0.2) is not None, "every worker")
     daemon.stop()
 
 

@@ -309,6 +309,38 @@ def test_successor_that_never_gets_ready_is_given_up(world, caplog):
     assert any(line.startswith("Successor of worker 0") for line in caplog.messages)
 
 
+def test_what_opens_sockets_waits_for_a_reload_and_only_the_last_word_counts(world):
+    acted = []
+
+    def reload(supervisor):
+        acted.append("reload")
+        world.numbers[0] = 1
+        yield lambda: world.numbers[1] == 1
+        acted.append("reloaded")
+
+    def families(supervisor, text):
+        def follow():
+            acted.append(text)
+            world.numbers[2] = 1
+            yield lambda: True
+
+        return follow()
+
+    def script(channel):
+        channel.send(Verb.RELOAD)
+        wait_until(lambda: world.numbers[0] == 1)
+        channel.send(Verb.FAMILIES, "0 4")
+        channel.send(Verb.FAMILIES, "0 6")
+        world.numbers[1] = 1
+
+    world.control(control_until(lambda: world.numbers[2] == 1, script=script))
+    world.slot("worker 0", serve(world))
+    assert world.run(on_reload=reload, on_families=families) == EXIT_END
+    assert acted == ["reload", "reloaded", "0 6"]
+    # the start and the reload
+    assert world.manager.told == ["ready", "ready", "stopping"]
+
+
 def test_dead_control_is_put_right_and_started_again(world):
     def main(channel, waits):
         world.say("control")
