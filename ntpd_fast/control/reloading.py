@@ -141,7 +141,7 @@ class Reloading:
         # at once: their queues fill already
         for group in opened:
             self._serving.begin(group)
-        gone = [group for group in sockets.groups if group.bind not in wanted]
+        gone = sockets.unwanted(wanted)
         for group in gone:
             sockets.take(group.bind)
         old_config = setup.config

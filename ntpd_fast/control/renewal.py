@@ -124,7 +124,7 @@ class Renewal:
         wanted = setup.wanted_binds(change.config)
         sockets = setup.ntp_sockets
         opened = sockets.open_all(wanted, setup.workers)
-        gone = [group for group in sockets.groups if group.bind not in wanted]
+        gone = sockets.unwanted(wanted)
         for group in gone:
             sockets.take(group.bind)
         return opened, gone
@@ -157,15 +157,13 @@ class Renewal:
             return
         setup.families = versions
         wanted = setup.wanted_binds(setup.config)
-        for group in [group for group in sockets.groups if group.bind not in wanted]:
+        for group in sockets.unwanted(wanted):
             sockets.take(group.bind)
             name = address_of(group.control) if group.control is not None else ""
             yield from self._have_control_let_go(supervisor, Verb.DROP, name)
             self._let_go(supervisor, group)
             yield from self._see_closed(group.bind)
-        for bind in wanted:
-            if any(group.bind == bind for group in sockets.groups):
-                continue
+        for bind in sockets.missing(wanted):
             try:
                 group = sockets.extend(bind, setup.workers)
             except OSError as error:

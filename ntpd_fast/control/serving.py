@@ -87,16 +87,14 @@ class Serving:
             for source in self._upstream.sources.ntp_sources
             if source.address is not None and (source.is_peer or source.port == setup.config.ptpport)
         }
-        unwanted = {group.bind.version for group in setup.ntp_sockets.groups if group.bind not in wanted}
+        unwanted = {group.bind.version for group in setup.ntp_sockets.unwanted(wanted)}
         return families | needed & unwanted
 
     def _serve_here(self, wanted: Sequence[BindAddress]) -> None:
         sockets = self._setup.ntp_sockets
-        for group in [group for group in sockets.groups if group.bind not in wanted]:
+        for group in sockets.unwanted(wanted):
             self.end(sockets.take(group.bind))
-        for bind in wanted:
-            if any(group.bind == bind for group in sockets.groups):
-                continue
+        for bind in sockets.missing(wanted):
             try:
                 group = sockets.extend(bind, 0)
             except OSError as error:

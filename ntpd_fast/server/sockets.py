@@ -20,7 +20,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from ntpd_fast._record import dataclass, field, replace
@@ -160,12 +160,19 @@ class NtpSockets:
         self.groups.append(group)
         return group
 
+    def missing(self, wanted: Iterable[BindAddress]) -> list[BindAddress]:
+        """Those of the wanted addresses that there are not yet, each once."""
+        present = {group.bind for group in self.groups}
+        return [bind for bind in dict.fromkeys(wanted) if bind not in present]
+
+    def unwanted(self, wanted: Container[BindAddress]) -> list[Group]:
+        """The groups of all other addresses."""
+        return [group for group in self.groups if group.bind not in wanted]
+
     def open_all(self, wanted: Iterable[BindAddress], workers: int) -> list[Group]:
         """Open those of the wanted addresses that there are not yet. Raises OSError that names one, none opened."""
         opened: list[Group] = []
-        for bind in wanted:
-            if any(group.bind == bind for group in self.groups):
-                continue
+        for bind in self.missing(wanted):
             try:
                 opened.append(self.extend(bind, workers))
             except OSError as error:

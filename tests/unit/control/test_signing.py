@@ -30,6 +30,14 @@ async def play_samba(path, connections):
     return await asyncio.start_unix_server(serve, path / "socket")
 
 
+def to_be_signed(port):
+    home = ip_address("127.0.0.1")
+    return Handed(
+        to_sign=True, remote=home, port=port, local=home, interface=0, data=bytes(48), key_id=1, rx_raw_ns=0,
+        rx_source=StampSource.KERNEL,
+    )
+
+
 async def until(condition):
     async with asyncio.timeout(20):
         while not condition():
@@ -45,11 +53,7 @@ def test_another_directory_takes_effect_and_leaves_no_connection(tmp_path):
             ours.bind(("127.0.0.1", 0))
             client.bind(("127.0.0.1", 0))
             client.setblocking(False)
-            home = ip_address("127.0.0.1")
-            handed = Handed(
-                to_sign=True, remote=home, port=client.getsockname()[1], local=home, interface=0, data=bytes(48),
-                key_id=1, rx_raw_ns=0, rx_source=StampSource.KERNEL,
-            )
+            handed = to_be_signed(client.getsockname()[1])
             first, second = set(), set()
             servers = [await play_samba(tmp_path / "a", first), await play_samba(tmp_path / "b", second)]
             signer = Signer(None, lambda: [ours], lambda severity, text: told.append(text))
@@ -74,13 +78,8 @@ def test_another_directory_takes_effect_and_leaves_no_connection(tmp_path):
 def test_what_cannot_be_sent_is_counted(tmp_path):
     async def main():
         servers = await play_samba(tmp_path / "a", set())
-        home = ip_address("127.0.0.1")
-        handed = Handed(
-            to_sign=True, remote=home, port=9, local=home, interface=0, data=bytes(48), key_id=1, rx_raw_ns=0,
-            rx_source=StampSource.KERNEL,
-        )
         signer = Signer(str(tmp_path / "a"), list, lambda severity, text: None)
-        signer.sign(handed)
+        signer.sign(to_be_signed(9))
         await until(lambda: signer.counters.unsent == 1)
         signer.close()
         servers.close()
