@@ -13,8 +13,10 @@ from ntpd_fast._socket cimport cmsghdr, iovec, mmsghdr, msghdr, sockaddr, sockle
 
 cdef enum:
     BATCH = 64                  # datagrams a receive call may return
-    CHUNK_BUSY = 16             # answers stamped with one reading and sent with one call, in a batch that is full
-    CHUNK = 4                   # ... in one that was waited for, once the caches are warm
+    CHUNK_BUSY = 16             # answers stamped with one reading and sent with one call, where batches are full all the time
+    CHUNK = 4                   # ... and otherwise, once the caches are warm
+    SATURATED = 8               # full batches from which on they are: more than a pause of some ms leaves behind
+    SATURATED_MAX = 16          # of them that are remembered; each batch that is not full halves the number
     CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
@@ -87,18 +89,20 @@ cdef enum:
     PLACE_LONE = 0x8000
     PLACE_STAGE = 8             # the bits from here on: the stage of the call
     PLACE_IN_CALL = 0xFF
-    STAGES = 4                  # of send calls after a wake-up, while the caches get warm
-    WARM = 3                    # the last one, for good
+    STAGES = 5                  # of send calls after a wake-up, while the caches get warm
+    WARM = 3                    # the last one of them, for good
+    FULL = 4                    # large calls, where batches are full all the time
 
 # What was learned about sending at each stage, ns: from the end of writing until a message leaves.
 ctypedef struct send_model:
     double write                # of writing one answer: all of a call are written before the first is sent
-    double lone[4]              # until a lone message leaves
-    double first[4]             # until the first of a call with several leaves
-    double unit[4]              # of such a call, a message: as the last calls were
-    double tilt[4]              # each later one leaves `unit * tilt` after the one before
-    double plain[4]             # of a call with a lone message
-    double asked[4]             # and with one that asks for its stamp
+    double lone[5]              # until a lone message leaves
+    double first[5]             # until the first of a call with several leaves
+    double unit[5]              # of such a call, a message: as the last calls were
+    double tilt[5]              # each later one leaves `unit * tilt` after the one before
+    double plain[5]             # of a call with a lone message
+    double ask[5]               # how much longer a call takes when one more message asks for its stamp
+    uint32_t lessons[5]         # stamps of the kernel that were learned from
     uint32_t calls              # since the kernel was last asked for a stamp to learn from
 
 # One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
@@ -112,7 +116,9 @@ ctypedef struct socket_state:
     uint8_t ptp_domain
     uint16_t ptp_sequence
     bint may_wait               # a receive call may wait for this socket
-    bint woken                  # the last batch was not full: the process waits between batches
+    bint woken                  # this batch was waited for: the caches are cold
+    bint filled                 # the last batch was full: the next follows at once
+    uint32_t full_batches       # of late (SATURATED_MAX)
     uint64_t waited             # receive calls that did
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*

@@ -12,14 +12,15 @@ from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.stdint cimport UINT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._datapath cimport (
-    CHUNK, CHUNK_BUSY, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, STAGES, TX_COUNTER, TX_IDS, TX_NONE, WARM,
+    CHUNK, CHUNK_BUSY, CHUNK_FROM, FULL, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, SATURATED, STAGES,
+    TX_COUNTER, TX_IDS, TX_NONE, WARM,
     mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
 )
 from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
 from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_page, ref_read
 from ntpd_fast._socket cimport sendmmsg, timespec
-from ntpd_fast._stamps cimport ask_for_stamp, learn, restart_ids, without_ids
+from ntpd_fast._stamps cimport ask_for_stamp, learn, lesson_given, lesson_weight, restart_ids, without_ids
 
 
 cdef extern from "<time.h>" nogil:
@@ -60,7 +61,7 @@ cdef void model_start(send_model *model) noexcept nogil:
         model.unit[stage] = 1500.0
         model.tilt[stage] = 1.0
         model.plain[stage] = 3000.0
-        model.asked[stage] = 3400.0
+        model.ask[stage] = 800.0
 
 
 cdef bint refresh_page(worker_state *common) noexcept nogil:
@@ -178,24 +179,23 @@ cdef void learn_call(socket_state *state, int stage, int count, int64_t start, i
     """Teach the model how long writing `count` answers and one call with all of them took."""
     cdef send_model *model = &state.model
     cdef double took = <double>(end - written), unit, limit
-    learn(&model.write, <double>(written - start) / count)
-    if count == 1:
-        if state.tx_mode == TX_NONE:
-            learn(&model.lone[stage], took * LEAVES_AFTER)
-        elif model.calls == 0:
-            learn(&model.asked[stage], took)
-        else:
-            learn(&model.plain[stage], took)
-        return
-    unit = took / count - model.unit[stage]
-    limit = model.unit[stage] * UNIT_STEP
-    if unit > limit:
-        unit = limit
-    elif unit < -limit:
-        unit = -limit
-    model.unit[stage] += unit * UNIT_WEIGHT
+    cdef double weight = lesson_weight(model, stage)
+    learn(&model.write, <double>(written - start) / count, weight)
     if state.tx_mode == TX_NONE:
-        model.first[stage] = model.unit[stage] * LEAVES_AFTER
+        lesson_given(model, stage)      # nothing but the calls teaches
+    if model.calls == 0:
+        # One of them asked for its stamp only to learn.
+        learn(&model.ask[stage], took - (model.plain[stage] if count == 1 else model.unit[stage] * count), weight)
+    elif count == 1:
+        learn(&model.plain[stage], took, weight)
+        if state.tx_mode == TX_NONE:
+            learn(&model.lone[stage], took * LEAVES_AFTER, weight)
+    else:
+        unit = took / count - model.unit[stage]
+        limit = model.unit[stage] * UNIT_STEP
+        model.unit[stage] += min(max(unit, -limit), limit) * UNIT_WEIGHT
+        if state.tx_mode == TX_NONE:
+            model.first[stage] = model.unit[stage] * LEAVES_AFTER
 
 
 cdef bint stepped(const worker_state *common) noexcept nogil:
@@ -235,9 +235,13 @@ cdef bint answer_call(socket_state *state, int first, int count, int stage) noex
 
 cdef int send_answers(socket_state *state, int count) noexcept nogil:
     """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
-    cdef int index = 0, size, stage = 0 if state.woken else WARM
+    cdef int index = 0, size, stage = WARM
+    if state.full_batches > SATURATED:
+        stage = FULL
+    elif state.woken:
+        stage = 0
     while index < count:
-        if not state.woken:
+        if stage == FULL:
             size = CHUNK_BUSY
         elif count < CHUNK_FROM:
             size = 1

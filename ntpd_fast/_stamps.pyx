@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from ntpd_fast._datapath cimport (
     BATCH, BATCHES_A_TURN, CONTROL_ERR, PENDING, PENDING_FREE, PENDING_SAMPLE, PLACE_IN_CALL, PLACE_LONE, PLACE_STAGE,
-    STAGES, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr, mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
+    TX_COUNTER, TX_IDS, TX_NONE, cmsghdr, mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
 )
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
 from ntpd_fast._ptp cimport PTP_PREFIX
@@ -52,48 +52,54 @@ cdef enum:
 cdef int64_t NS_PER_S = 1000000000LL
 cdef double LEARN_STEP_NS = 400.0       # largest error a measurement may teach: one preemption teaches little
 cdef double LEARN_WEIGHT = 0.05         # of a new measurement
+cdef double LEARN_WEIGHT_FIRST = 0.3    # of the first ones
 cdef double ASKING_BEFORE = 0.75        # share of what asking for a stamp costs that comes before the stamp is taken
+cdef double PLACE_SCALE = 0.5           # how much a later message teaches about the time between messages
+cdef uint32_t LESSONS_FIRST = 100
 
 
-cdef void learn(double *cost, double measured) noexcept nogil:
-    """Move a running estimate towards a measurement; close to a median, so that outliers hardly count."""
-    cdef double error = measured - cost[0]
-    if error > LEARN_STEP_NS:
-        error = LEARN_STEP_NS
-    elif error < -LEARN_STEP_NS:
-        error = -LEARN_STEP_NS
-    cost[0] += error * LEARN_WEIGHT
-    if cost[0] < 0.0:
-        cost[0] = 0.0
+cdef double clipped(double error) noexcept nogil:
+    """An error as far as it may teach: what is learned comes close to a median, so that outliers hardly count."""
+    return min(max(error, -LEARN_STEP_NS), LEARN_STEP_NS)
+
+
+cdef void learn(double *cost, double measured, double weight) noexcept nogil:
+    """Move a running estimate of a time towards a measurement."""
+    cost[0] = max(cost[0] + clipped(measured - cost[0]) * weight, 0.0)
+
+
+cdef double lesson_weight(const send_model *model, int stage) noexcept nogil:
+    """Weight of the next measurement at a stage: the first ones replace what was assumed."""
+    return LEARN_WEIGHT if model.lessons[stage] >= LESSONS_FIRST else LEARN_WEIGHT_FIRST
+
+
+cdef void lesson_given(send_model *model, int stage) noexcept nogil:
+    """Count what was learned at a stage."""
+    if model.lessons[stage] < LESSONS_FIRST:
+        model.lessons[stage] += 1
 
 
 cdef void learn_departure(send_model *model, uint32_t place, double measured) noexcept nogil:
     """Teach the model when a message left, in ns after it was written; `place` as in `pending_stamp`.
 
-    The request for the stamp itself delays the message; what it adds to a lone call is known, and most of that comes
-    before the stamp is taken.
+    The request for the stamp itself delays the message; what it adds to a call is known, and most of that comes before
+    the stamp is taken.
     """
-    cdef double error, ahead
-    cdef int stage = (place >> PLACE_STAGE) & (STAGES - 1)
-    if model.asked[stage] > model.plain[stage]:
-        measured -= (model.asked[stage] - model.plain[stage]) * ASKING_BEFORE
+    cdef double error, scaled, gain
+    cdef int stage = (place & ~<uint32_t>PLACE_LONE) >> PLACE_STAGE
+    cdef double weight = lesson_weight(model, stage)
+    lesson_given(model, stage)
+    measured -= model.ask[stage] * ASKING_BEFORE
     if place & PLACE_LONE:
-        learn(&model.lone[stage], measured)
+        learn(&model.lone[stage], measured, weight)
         return
     place &= PLACE_IN_CALL
-    ahead = model.unit[stage] * place
-    error = measured - model.first[stage] - ahead * model.tilt[stage]
-    if error > LEARN_STEP_NS:
-        error = LEARN_STEP_NS
-    elif error < -LEARN_STEP_NS:
-        error = -LEARN_STEP_NS
-    # a step down the gradient of the squared error; the factors keep it stable up to the last place of a chunk
-    model.first[stage] += error * LEARN_WEIGHT
-    model.tilt[stage] += error * LEARN_WEIGHT * place / (model.unit[stage] * 64.0 + 1.0)
-    if model.first[stage] < 0.0:
-        model.first[stage] = 0.0
-    if model.tilt[stage] < 0.0:
-        model.tilt[stage] = 0.0
+    error = clipped(measured - model.first[stage] - model.unit[stage] * model.tilt[stage] * place)
+    # a step down the gradient of the squared error, of a length that makes good the same share of it at every place
+    scaled = place * PLACE_SCALE
+    gain = error * weight / (1.0 + scaled * scaled)
+    model.first[stage] = max(model.first[stage] + gain, 0.0)
+    model.tilt[stage] = max(model.tilt[stage] + gain * scaled * PLACE_SCALE / (model.unit[stage] + 1.0), 0.0)
 
 
 cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used,

@@ -19,7 +19,7 @@ from ntpd_fast._clientlog cimport (
 )
 from ntpd_fast._datapath cimport (
     BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_ERR, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, TX_COUNTER,
-    TX_IDS, TX_NONE, WARM, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
+    SATURATED_MAX, TX_IDS, TX_NONE, WARM, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
 )
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
@@ -343,11 +343,17 @@ cdef int run_batch(socket_state *state, bint waits) noexcept nogil:
             elif errno != EAGAIN:
                 counters[COUNT_RECV_ERRORS] += 1
         state.distrust_rx = False
+        state.filled = False
         return 0
     counters[COUNT_BATCHES] += 1
     if received == BATCH:
         counters[COUNT_BATCH_FULL] += 1
-    state.woken = received < BATCH
+    state.woken = not state.filled
+    state.filled = received == BATCH
+    if not state.filled:
+        state.full_batches >>= 1
+    elif state.full_batches < SATURATED_MAX:
+        state.full_batches += 1
     if waits:
         state.waited += 1
         refresh_page(common)
