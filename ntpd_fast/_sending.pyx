@@ -16,7 +16,7 @@ from ntpd_fast._datapath cimport (
     TX_COUNTER, TX_IDS, TX_NONE, WARM,
     mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
 )
-from ntpd_fast._packet cimport RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
+from ntpd_fast._packet cimport RES_INTERLEAVED, RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
 from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_page, ref_read
 from ntpd_fast._socket cimport sendmmsg, timespec
@@ -119,7 +119,8 @@ cdef int finish_call(socket_state *state, int first, int count, int stage, int64
         message.msg_hdr.msg_controllen = used
         if state.tx_mode != TX_NONE and (answer.flags & RES_SAVE or index == sample):
             # The first message after a wake-up finds the caches cold. One that is to teach goes as the others do.
-            number = ask_for_stamp(state, message, state.control_out[slot], used, stage == 0 and index != sample)
+            number = ask_for_stamp(state, message, state.control_out[slot], used,
+                                   index == 0 and state.woken and index != sample)
             # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
             answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
             pending = &state.pending[number % PENDING]
@@ -233,9 +234,21 @@ cdef bint answer_call(socket_state *state, int first, int count, int stage) noex
     return True
 
 
+cdef int without_forecast(const socket_state *state, int first, int count) noexcept nogil:
+    """How many answers from `first` on carry a stamp from before; at most CHUNK_BUSY of `count`."""
+    cdef int index = first
+    if state.tx_mode == TX_NONE:
+        return 0        # their own times are saved as forecast
+    if count > first + CHUNK_BUSY:
+        count = first + CHUNK_BUSY
+    while index < count and state.answers[index].flags & RES_INTERLEAVED:
+        index += 1
+    return index - first
+
+
 cdef int send_answers(socket_state *state, int count) noexcept nogil:
     """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
-    cdef int index = 0, size, stage = WARM
+    cdef int index = 0, size, stage = WARM, alike
     if state.full_batches > SATURATED:
         stage = FULL
     elif state.woken:
@@ -249,6 +262,13 @@ cdef int send_answers(socket_state *state, int count) noexcept nogil:
             size = CHUNK if stage >= 2 else 1 << stage
         if size > count - index:
             size = count - index
+        alike = without_forecast(state, index, count)
+        if alike > size:
+            if not answer_call(state, index, alike, FULL):
+                return count - index
+            index += alike
+            stage = max(stage, WARM)
+            continue
         if not answer_call(state, index, size, stage):
             return count - index
         index += size
