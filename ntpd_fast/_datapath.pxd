@@ -15,6 +15,7 @@ cdef enum:
     BATCH = 64                  # datagrams a receive call may return
     CHUNK_BUSY = 16             # answers stamped with one reading and sent with one call, where batches are full all the time
     CHUNK = 4                   # ... and otherwise, once the caches are warm
+    ALL_ASK_FROM = 8            # interleaved answers in a call from which on the socket is told to ask for their stamps
     SATURATED = 8               # full batches from which on they are: more than a pause of some ms leaves behind
     SATURATED_MAX = 16          # of them that are remembered; each batch that is not full halves the number
     CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
@@ -122,6 +123,7 @@ ctypedef struct socket_state:
     uint64_t waited             # receive calls that did
     bint distrust_rx            # stamps in the queue may be from before a clock step
     int tx_mode                 # TX_*
+    bint all_ask                # TX_COUNTER: the socket asks by itself, for every message
     uint32_t next_id            # of the next message that asks for its transmit stamp
     uint32_t kernel_drops       # as last asked for
     send_model model

@@ -12,7 +12,7 @@ from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.stdint cimport UINT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._datapath cimport (
-    CHUNK, CHUNK_BUSY, CHUNK_FROM, FULL, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, SATURATED, STAGES,
+    ALL_ASK_FROM, CHUNK, CHUNK_BUSY, CHUNK_FROM, FULL, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, SATURATED, STAGES,
     TX_COUNTER, TX_IDS, TX_NONE, WARM,
     mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
 )
@@ -20,7 +20,7 @@ from ntpd_fast._packet cimport RES_INTERLEAVED, RES_SAVE, answered, map_cook, se
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
 from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_page, ref_read
 from ntpd_fast._socket cimport sendmmsg, timespec
-from ntpd_fast._stamps cimport ask_for_stamp, learn, lesson_given, lesson_weight, restart_ids, without_ids
+from ntpd_fast._stamps cimport ask_for_all, ask_for_stamp, learn, lesson_given, lesson_weight, restart_ids, without_ids
 
 
 cdef extern from "<time.h>" nogil:
@@ -248,7 +248,8 @@ cdef int without_forecast(const socket_state *state, int first, int count) noexc
 
 cdef int send_answers(socket_state *state, int count) noexcept nogil:
     """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
-    cdef int index = 0, size, stage = WARM, alike
+    cdef int index = 0, size, known, stage = WARM
+    cdef bint good
     if state.full_batches > SATURATED:
         stage = FULL
     elif state.woken:
@@ -262,16 +263,21 @@ cdef int send_answers(socket_state *state, int count) noexcept nogil:
             size = CHUNK if stage >= 2 else 1 << stage
         if size > count - index:
             size = count - index
-        alike = without_forecast(state, index, count)
-        if alike > size:
-            if not answer_call(state, index, alike, FULL):
-                return count - index
-            index += alike
+        known = without_forecast(state, index, count)
+        if known < size:
+            if state.all_ask:
+                ask_for_all(state, False)
+        elif known >= ALL_ASK_FROM and state.tx_mode == TX_COUNTER and not state.all_ask:
+            ask_for_all(state, True)
+        if known > size:
+            size = known
             stage = max(stage, WARM)
-            continue
-        if not answer_call(state, index, size, stage):
+            good = answer_call(state, index, size, FULL)
+        else:
+            good = answer_call(state, index, size, stage)
+            if stage < WARM:
+                stage += 1
+        if not good:
             return count - index
         index += size
-        if stage < WARM:
-            stage += 1
     return 0

@@ -42,6 +42,8 @@ cdef enum:
     STAMP_OPT_ID = 1 << 7
     STAMP_TX_SCHED = 1 << 8
     STAMP_OPT_TSONLY = 1 << 11
+    STAMPS_PLAIN = STAMP_SOFTWARE | STAMP_RX_SOFTWARE
+    STAMPS_COUNTED = STAMPS_PLAIN | STAMP_OPT_TSONLY | STAMP_OPT_ID
     ENOMSG_NUMBER = 42
     ORIGIN_TIMESTAMPING = 4
     INFO_SND = 0
@@ -113,6 +115,8 @@ cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *cont
     cdef uint32_t flags = STAMP_TX_SOFTWARE | STAMP_TX_SCHED if warm else STAMP_TX_SOFTWARE
     cdef uint32_t number = state.next_id
     state.next_id += 1
+    if state.all_ask and not warm:
+        return number
     item.cmsg_len = CMSG_LEN(4)
     item.cmsg_level = SOL_SOCKET
     item.cmsg_type = SO_TIMESTAMPING
@@ -132,18 +136,32 @@ cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *cont
     return number
 
 
+cdef bint set_stamps(socket_state *state, int flags) noexcept nogil:
+    """Say which stamps the socket takes and delivers; false when the kernel refuses."""
+    return setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
+
+
+cdef void ask_for_all(socket_state *state, bint on) noexcept nogil:
+    """Have the socket ask for the stamp of every message, or of those that bring a request.
+
+    Many requests are cheaper without control data in each message. The count of messages that asked goes on.
+    """
+    if set_stamps(state, STAMPS_COUNTED | STAMP_TX_SOFTWARE if on else STAMPS_COUNTED):
+        state.all_ask = on
+    elif state.all_ask:
+        restart_ids(state)
+
+
 cdef bint restart_ids(socket_state *state) noexcept nogil:
     """Make socket and process count ids from the same start; stamps under way are given up."""
-    cdef int flags = STAMP_SOFTWARE | STAMP_RX_SOFTWARE
-    cdef bint good
     memset(state.pending, 0, sizeof(state.pending))
-    good = setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
-    flags |= STAMP_OPT_TSONLY | STAMP_OPT_ID
-    good = good and setsockopt(state.fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0
+    state.all_ask = False
     state.next_id = FIRST_ID if state.tx_mode == TX_IDS else 0
-    if not good:
+    # Counting begins anew when it is switched on.
+    if not (set_stamps(state, STAMPS_PLAIN) and set_stamps(state, STAMPS_COUNTED)):
         state.tx_mode = TX_NONE
-    return good
+        return False
+    return True
 
 
 cdef int find_payload(const uint8_t *frame, uint32_t length) noexcept nogil:
