@@ -5,6 +5,7 @@ Declarations only. `_polling`, `_udp` and `_sending` drive it, `_stamps` fills i
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ntpd_fast._forecast cimport send_model
 from ntpd_fast._nts cimport nts_request, nts_ring
 from ntpd_fast._packet cimport serve_answer, serve_context, serve_request
 from ntpd_fast._random cimport rng_buf
@@ -85,27 +86,6 @@ cdef enum:
     PENDING_SAVE = 1            # its stamp belongs into the timestamp map
     PENDING_SAMPLE = 2          # its stamp only teaches what sending costs
 
-# Places a stamp can teach about: of a message in its call, or for a lone one
-cdef enum:
-    PLACE_LONE = 0x8000
-    PLACE_STAGE = 8             # the bits from here on: the stage of the call
-    PLACE_IN_CALL = 0xFF
-    STAGES = 5                  # of send calls after a wake-up, while the caches get warm
-    WARM = 3                    # the last one of them, for good
-    FULL = 4                    # large calls, where batches are full all the time
-
-# What was learned about sending at each stage, ns: from the end of writing until a message leaves.
-ctypedef struct send_model:
-    double write                # of writing one answer: all of a call are written before the first is sent
-    double lone[5]              # until a lone message leaves
-    double first[5]             # until the first of a call with several leaves
-    double unit[5]              # of such a call, a message: as the last calls were
-    double tilt[5]              # each later one leaves `unit * tilt` after the one before
-    double plain[5]             # of a call with a lone message
-    double ask[5]               # how much longer a call takes when one more message asks for its stamp
-    uint32_t lessons[5]         # stamps of the kernel that were learned from
-    uint32_t calls              # since the kernel was last asked for a stamp to learn from
-
 # One socket's buffers. Requests and answers have slots of their own; nothing is allocated after the start.
 ctypedef struct socket_state:
     worker_state *common
@@ -126,7 +106,8 @@ ctypedef struct socket_state:
     bint all_ask                # TX_COUNTER: the socket asks by itself, for every message
     uint32_t next_id            # of the next message that asks for its transmit stamp
     uint32_t kernel_drops       # as last asked for
-    send_model model
+    send_model model            # of sending
+    uint32_t calls              # since the kernel was last asked for a stamp to learn from
     pending_stamp pending[4096]
     mmsghdr rx[64]
     mmsghdr tx[64]

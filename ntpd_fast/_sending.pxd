@@ -2,9 +2,8 @@
 
 from libc.stdint cimport int64_t
 
-from ntpd_fast._datapath cimport send_model, socket_state, worker_state
+from ntpd_fast._datapath cimport socket_state, worker_state
 
 cdef int64_t clock_ns(int clock) noexcept nogil
 cdef bint refresh_page(worker_state *common) noexcept nogil
 cdef int send_answers(socket_state *state, int count) noexcept nogil
-cdef void model_start(send_model *model) noexcept nogil

@@ -1,26 +1,26 @@
 """Bodies of `_sending.pxd`: the prepared answers of a batch are stamped and sent.
 
 The stamp of an answer is a forecast: the clock read just before, plus the learned time until the kernel hands that
-message over. Few answers go one by one, each with a reading of its own. Where there are more, several share a reading
-and a system call, which saves much and forecasts a little worse; a short chunk bounds what an interruption in the
-middle can spoil. After a wake-up the caches are cold and the first messages take the longest, so chunks begin small (1,
-2, CHUNK), and each stage of that warming has costs of its own. What is learned comes from kernel stamps asked for now
-and then (`_stamps`) and from how long the calls take. Everything runs without the GIL.
+message over (`_forecast`). Few answers go one by one, each with a reading of its own. Where there are more, several
+share a reading and a system call, which saves much and forecasts a little worse; a short chunk bounds what an
+interruption in the middle can spoil. After a wake-up the caches are cold and the first messages take the longest, so
+chunks begin small (1, 2, CHUNK), and each stage of that warming has costs of its own. Where batches are full all the
+time, and where answers carry an earlier stamp and need no forecast, chunks are large. Everything runs without the GIL.
 """
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.stdint cimport UINT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 
 from ntpd_fast._datapath cimport (
-    ALL_ASK_FROM, CHUNK, CHUNK_BUSY, CHUNK_FROM, FULL, PENDING, PENDING_SAMPLE, PENDING_SAVE, PLACE_LONE, PLACE_STAGE, SATURATED, STAGES,
-    TX_COUNTER, TX_IDS, TX_NONE, WARM,
-    mmsghdr, msghdr, pending_stamp, send_model, sockaddr, socket_state, socklen_t, worker_state,
+    ALL_ASK_FROM, CHUNK, CHUNK_BUSY, CHUNK_FROM, PENDING, PENDING_SAMPLE, PENDING_SAVE, SATURATED, TX_COUNTER, TX_IDS, TX_NONE,
+    mmsghdr, msghdr, pending_stamp, sockaddr, socket_state, socklen_t, worker_state,
 )
+from ntpd_fast._forecast cimport FULL, PLACE_LONE, PLACE_STAGE, WARM, forecast_call, forecast_is_new, learn_call
 from ntpd_fast._packet cimport RES_INTERLEAVED, RES_SAVE, answered, map_cook, serve_answer, serve_context, serve_finish, serve_saved
 from ntpd_fast._ptp cimport PTP_PREFIX, ptp_wrap
 from ntpd_fast._region cimport COUNT_SEND_ERRORS, COUNT_TX_DAEMON, REF_STEPPING, nf_load_acquire, ref_page, ref_read
 from ntpd_fast._socket cimport sendmmsg, timespec
-from ntpd_fast._stamps cimport ask_for_all, ask_for_stamp, learn, lesson_given, lesson_weight, restart_ids, without_ids
+from ntpd_fast._stamps cimport ask_for_all, ask_for_stamp, restart_ids, without_ids
 
 
 cdef extern from "<time.h>" nogil:
@@ -34,14 +34,13 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     SAMPLE_EVERY = 32           # calls between two stamps asked for only to learn
+    SAMPLE_EVERY_FIRST = 4      # ... while there is little to go by
+    MEASURE_LONE = 2            # calls after such a one at which a lone message's call is timed
     NAME4_SIZE = 16
     NAME6_SIZE = 28
 
 cdef int64_t NS_PER_S = 1000000000LL
 cdef double NTP_UNITS_A_NS = 4.294967296
-cdef double LEAVES_AFTER = 0.5                  # without kernel stamps: share of a message's send cost until it leaves
-cdef double UNIT_WEIGHT = 0.25                  # of the last call in the running cost of a message
-cdef double UNIT_STEP = 0.5                     # the most one call may change that cost by, as share of it
 
 
 cdef int64_t clock_ns(int clock) noexcept nogil:
@@ -49,19 +48,6 @@ cdef int64_t clock_ns(int clock) noexcept nogil:
     cdef timespec ts
     clock_gettime(clock, &ts)
     return <int64_t>ts.tv_sec * NS_PER_S + ts.tv_nsec
-
-
-cdef void model_start(send_model *model) noexcept nogil:
-    """What is assumed before anything was learned."""
-    cdef int stage
-    model.write = 50.0
-    for stage in range(STAGES):
-        model.lone[stage] = 2000.0
-        model.first[stage] = 1500.0
-        model.unit[stage] = 1500.0
-        model.tilt[stage] = 1.0
-        model.plain[stage] = 3000.0
-        model.ask[stage] = 800.0
 
 
 cdef bint refresh_page(worker_state *common) noexcept nogil:
@@ -74,25 +60,19 @@ cdef int finish_call(socket_state *state, int first, int count, int stage, int64
     """Stamp, seal and lay out `count` answers from `first` on for one send call; the number that is left."""
     cdef serve_context *serve = &state.common.serve
     cdef uint64_t *counters = state.common.worker.counters
-    cdef send_model *model = &state.model
     cdef serve_answer *answer
     cdef mmsghdr *message
     cdef pending_stamp *pending
     cdef uint32_t used, number
     cdef uint32_t name_size = NAME4_SIZE if state.family == AF_INET else NAME6_SIZE
     cdef int index, slot, sent = 0, sample = -1
-    cdef bint lone = count == 1
     cdef double ahead, leaves, each
-    if lone:
-        leaves = model.lone[stage] + model.write
-        each = 0.0
-    else:
-        leaves = model.first[stage] + model.write * count
-        each = model.unit[stage] * model.tilt[stage]
-    model.calls += 1
-    if state.tx_mode != TX_NONE and model.calls >= SAMPLE_EVERY:
+    forecast_call(&state.model, stage, count, &leaves, &each)
+    state.calls += 1
+    if state.tx_mode != TX_NONE and state.calls >= (
+            <uint32_t>SAMPLE_EVERY_FIRST if forecast_is_new(&state.model, stage) else <uint32_t>SAMPLE_EVERY):
         # Which place teaches this time follows from the clock: nobody outside can choose it.
-        model.calls = 0
+        state.calls = 0
         sample = first + <int>(<uint64_t>now_raw % <uint64_t>count)
     for index in range(first, first + count):
         answer = &state.answers[index]
@@ -128,8 +108,8 @@ cdef int finish_call(socket_state *state, int first, int count, int stage, int64
             pending.rx_ntp = answer.rx_ntp
             pending.smooth = answer.smooth
             pending.state = PENDING_SAVE if answer.flags & RES_SAVE else PENDING_SAMPLE
-            pending.position = <uint16_t>(sent | stage << PLACE_STAGE | (PLACE_LONE if lone else 0))
-            pending.predicted_ns = now_raw + <int64_t>(model.write * count) if index == sample else 0
+            pending.position = <uint16_t>(sent | stage << PLACE_STAGE | (PLACE_LONE if count == 1 else 0))
+            pending.predicted_ns = now_raw + <int64_t>(state.model.write * count) if index == sample else 0
         sent += 1
     return sent
 
@@ -176,29 +156,6 @@ cdef int send_out(socket_state *state, int count) noexcept nogil:
     return went
 
 
-cdef void learn_call(socket_state *state, int stage, int count, int64_t start, int64_t written, int64_t end) noexcept nogil:
-    """Teach the model how long writing `count` answers and one call with all of them took."""
-    cdef send_model *model = &state.model
-    cdef double took = <double>(end - written), unit, limit
-    cdef double weight = lesson_weight(model, stage)
-    learn(&model.write, <double>(written - start) / count, weight)
-    if state.tx_mode == TX_NONE:
-        lesson_given(model, stage)      # nothing but the calls teaches
-    if model.calls == 0:
-        # One of them asked for its stamp only to learn.
-        learn(&model.ask[stage], took - (model.plain[stage] if count == 1 else model.unit[stage] * count), weight)
-    elif count == 1:
-        learn(&model.plain[stage], took, weight)
-        if state.tx_mode == TX_NONE:
-            learn(&model.lone[stage], took * LEAVES_AFTER, weight)
-    else:
-        unit = took / count - model.unit[stage]
-        limit = model.unit[stage] * UNIT_STEP
-        model.unit[stage] += min(max(unit, -limit), limit) * UNIT_WEIGHT
-        if state.tx_mode == TX_NONE:
-            model.first[stage] = model.unit[stage] * LEAVES_AFTER
-
-
 cdef bint stepped(const worker_state *common) noexcept nogil:
     """Whether the clock is being stepped, or was since this batch began.
 
@@ -214,7 +171,7 @@ cdef bint answer_call(socket_state *state, int first, int count, int stage) noex
     """Stamp and send some answers of a batch; false when the clock was stepped under them."""
     cdef worker_state *common = state.common
     cdef serve_context *serve = &common.serve
-    cdef int64_t before = clock_ns(CLOCK_REALTIME), between
+    cdef int64_t before = clock_ns(CLOCK_REALTIME), written
     cdef int ready
     cdef bint measure
     if nf_load_acquire(&common.control.reference.sequence) != common.page_sequence and stepped(common):
@@ -223,13 +180,14 @@ cdef bint answer_call(socket_state *state, int first, int count, int stage) noex
     ready = finish_call(state, first, count, stage, map_cook(&serve.page, before), before)
     if ready == 0:
         return True
-    # Calls with several messages are timed always, lone ones when they ask for a stamp and halfway between.
-    measure = count > 1 or state.tx_mode == TX_NONE or state.model.calls == 0 or state.model.calls == SAMPLE_EVERY // 2
+    # Calls with several messages are timed always, lone ones when they ask for a stamp and soon after.
+    measure = count > 1 or state.tx_mode == TX_NONE or state.calls == 0 or state.calls == MEASURE_LONE
     if measure:
-        between = clock_ns(CLOCK_REALTIME)
+        written = clock_ns(CLOCK_REALTIME)
     if send_out(state, ready) == count and measure:
-        learn_call(state, stage, count, before, between, clock_ns(CLOCK_REALTIME))
-    if state.model.calls == 0:
+        learn_call(&state.model, stage, count, <double>(written - before), <double>(clock_ns(CLOCK_REALTIME) - written),
+                   state.calls == 0, state.tx_mode == TX_NONE)
+    if state.calls == 0:
         state.stamps_due += 1
     return True
 

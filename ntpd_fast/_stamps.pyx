@@ -10,9 +10,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CONTROL_ERR, PENDING, PENDING_FREE, PENDING_SAMPLE, PLACE_IN_CALL, PLACE_LONE, PLACE_STAGE,
-    TX_COUNTER, TX_IDS, TX_NONE, cmsghdr, mmsghdr, msghdr, pending_stamp, send_model, socket_state, socklen_t,
+    BATCH, BATCHES_A_TURN, CONTROL_ERR, PENDING, PENDING_FREE, PENDING_SAMPLE, TX_COUNTER, TX_IDS, TX_NONE, cmsghdr, mmsghdr,
+    msghdr, pending_stamp, socket_state, socklen_t,
 )
+from ntpd_fast._forecast cimport learn_departure
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
 from ntpd_fast._ptp cimport PTP_PREFIX
 from ntpd_fast._region cimport COUNT_ERRQ_OTHER, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED
@@ -52,57 +53,6 @@ cdef enum:
     NTP_RECEIVE = 32            # offset of the receive stamp in a packet
 
 cdef int64_t NS_PER_S = 1000000000LL
-cdef double LEARN_STEP_NS = 400.0       # largest error a measurement may teach: one preemption teaches little
-cdef double LEARN_WEIGHT = 0.05         # of a new measurement
-cdef double LEARN_WEIGHT_FIRST = 0.3    # of the first ones
-cdef double ASKING_BEFORE = 0.75        # share of what asking for a stamp costs that comes before the stamp is taken
-cdef double PLACE_SCALE = 0.5           # how much a later message teaches about the time between messages
-cdef uint32_t LESSONS_FIRST = 100
-
-
-cdef double clipped(double error) noexcept nogil:
-    """An error as far as it may teach: what is learned comes close to a median, so that outliers hardly count."""
-    return min(max(error, -LEARN_STEP_NS), LEARN_STEP_NS)
-
-
-cdef void learn(double *cost, double measured, double weight) noexcept nogil:
-    """Move a running estimate of a time towards a measurement."""
-    cost[0] = max(cost[0] + clipped(measured - cost[0]) * weight, 0.0)
-
-
-cdef double lesson_weight(const send_model *model, int stage) noexcept nogil:
-    """Weight of the next measurement at a stage: the first ones replace what was assumed."""
-    return LEARN_WEIGHT if model.lessons[stage] >= LESSONS_FIRST else LEARN_WEIGHT_FIRST
-
-
-cdef void lesson_given(send_model *model, int stage) noexcept nogil:
-    """Count what was learned at a stage."""
-    if model.lessons[stage] < LESSONS_FIRST:
-        model.lessons[stage] += 1
-
-
-cdef void learn_departure(send_model *model, uint32_t place, double measured) noexcept nogil:
-    """Teach the model when a message left, in ns after it was written; `place` as in `pending_stamp`.
-
-    The request for the stamp itself delays the message; what it adds to a call is known, and most of that comes before
-    the stamp is taken.
-    """
-    cdef double error, scaled, gain
-    cdef int stage = (place & ~<uint32_t>PLACE_LONE) >> PLACE_STAGE
-    cdef double weight = lesson_weight(model, stage)
-    lesson_given(model, stage)
-    measured -= model.ask[stage] * ASKING_BEFORE
-    if place & PLACE_LONE:
-        learn(&model.lone[stage], measured, weight)
-        return
-    place &= PLACE_IN_CALL
-    error = clipped(measured - model.first[stage] - model.unit[stage] * model.tilt[stage] * place)
-    # a step down the gradient of the squared error, of a length that makes good the same share of it at every place
-    scaled = place * PLACE_SCALE
-    gain = error * weight / (1.0 + scaled * scaled)
-    model.first[stage] = max(model.first[stage] + gain, 0.0)
-    model.tilt[stage] = max(model.tilt[stage] + gain * scaled * PLACE_SCALE / (model.unit[stage] + 1.0), 0.0)
-
 
 cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *control, uint32_t used,
                             bint warm) noexcept nogil:

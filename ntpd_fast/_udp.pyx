@@ -18,9 +18,10 @@ from ntpd_fast._clientlog cimport (
     CLIENTLOG_WAYS, SERVICE_NTP, clientlog_attach, clientlog_follow, clientlog_set_limit, clientlog_set_reset,
 )
 from ntpd_fast._datapath cimport (
-    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_ERR, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, TX_COUNTER,
-    SATURATED_MAX, TX_IDS, TX_NONE, WARM, channel_message, cmsghdr, mmsghdr, msghdr, send_model, socklen_t, socket_state, worker_state,
+    BATCH, BATCHES_A_TURN, CHANNEL_MAGIC, CONTROL_ERR, CONTROL_IN, DATA_ROOM, RANDOM_A_PACKET, SATURATED,
+    SATURATED_MAX, TX_COUNTER, TX_IDS, TX_NONE, channel_message, cmsghdr, mmsghdr, msghdr, socklen_t, socket_state, worker_state,
 )
+from ntpd_fast._forecast cimport WARM, forecast_start, send_model
 from ntpd_fast._nts cimport KeyRing, nts_keys_refresh
 from ntpd_fast._packet cimport (
     OUT_CONTROL, OUT_DROP_FORMAT, OUT_DROP_LENGTH, OUT_DROP_STALE, OUT_DROP_STEPPING, OUT_SIGND, RES_AUTH, RES_CANDIDATE,
@@ -35,7 +36,7 @@ from ntpd_fast._region cimport (
     REF_STEPPING, SERVING_MAGIC, TABLE_ACCESS, TABLE_COUNT, TABLE_KEYS, TABLE_PEERS, TABLE_SERVING, ControlRegion,
     WorkerRegion, nf_fence, nf_load_acquire, nf_store_release, serving_options, table_current,
 )
-from ntpd_fast._sending cimport clock_ns, model_start, refresh_page, send_answers
+from ntpd_fast._sending cimport clock_ns, refresh_page, send_answers
 from ntpd_fast._socket cimport (
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, sockaddr, timespec,
 )
@@ -493,7 +494,7 @@ cdef class ServerSocket:
         self.state.packet_info = packet_info
         self.state.ptp = ptp_domain >= 0
         self.state.ptp_domain = ptp_domain if ptp_domain >= 0 else 0
-        model_start(&self.state.model)
+        forecast_start(&self.state.model)
         for index in range(BATCH):
             self.state.rx_data[index].iov_base = self.state.data_in[index]
             self.state.rx_data[index].iov_len = DATA_ROOM
@@ -584,3 +585,8 @@ cdef class ServerSocket:
         later one; until the first of several leaves, and from one of several to the next, once the caches are warm."""
         cdef send_model *model = &self.state.model
         return model.write, model.lone[0], model.lone[WARM], model.first[WARM], model.unit[WARM] * model.tilt[WARM]
+
+    @property
+    def saturated(self):
+        """Whether batches have been full for long enough to be sent in large calls."""
+        return self.state.full_batches > SATURATED

@@ -365,6 +365,66 @@ def test_an_interleaved_client_gets_the_kernels_stamp_of_the_answer_before(tx_mo
     server.close()
 
 
+@pytest.mark.parametrize("tx_mode", ["ids", "counter"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["i" * 64, "b" * 9 + "i" * 40 + "b" * 15, "ib" * 32, ("i" * 9 + "b") * 6, ("i" * 7 + "b" * 3) * 6, "bbbi" * 16],
+)
+def test_interleaved_and_basic_requests_in_one_batch(tx_mode: str, pattern: str) -> None:
+    """However the two kinds of clients are mixed, every stamp goes to the answer that it belongs to.
+
+    Many interleaved answers in a row have the socket itself ask for their stamps instead of each message.
+    """
+    server = Server("127.0.0.1", tx_mode=tx_mode)
+    where = ("127.0.0.1", server.ports[0])
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
+
+        def together(requests: list[bytes]) -> list[tuple[bytes, int]]:
+            """The answers to requests that wait together, each with the time it came in (ns)."""
+            for request in requests:
+                sock.sendto(request, where)
+            server.engine.run_ready()
+            got = []
+            for _ in requests:
+                answer, control, _, _ = sock.recvmsg(2000, 200)
+                seconds, rest = struct.unpack_from("qq", control[0][2])
+                got.append((answer, seconds * 10**9 + rest))
+            return got
+
+        nonce = 0
+        followers = pattern.count("i")
+        answers = together([REQUEST] * followers)
+        for turn in range(6):
+            requests, before = [], iter(answers)
+            sent: dict[bytes, int] = {}
+            for kind in pattern:
+                nonce += 1
+                if kind == "i":
+                    answer, received = next(before)
+                    requests.append(interleaved(answer, nonce))
+                    sent[struct.pack("!Q", nonce << 8)] = received
+                else:
+                    requests.append(REQUEST[:40] + struct.pack("!Q", nonce << 8 | 1))
+            got = together(requests)
+            answers = []
+            for kind, (answer, received) in zip(pattern, got, strict=True):
+                if kind != "i":
+                    continue
+                answers.append((answer, received))
+                if turn > 0:  # the first of them is basic still
+                    late = sent[answer[24:32]] - stamp_ns(answer, 40)
+                    assert 0 <= late < 1_000_000, (turn, late)
+    assert server.counter("ntp_interleaved_hits") == followers * 5
+    assert server.counter("ntp_kernel_tx_timestamps") == followers * 5
+    assert server.counter("tx_stamps_unmatched") == server.counter("tx_stamps_rejected") == 0
+    # those of the last turn wait still; a few basic answers asked, to learn from
+    asked = server.counter("tx_stamps_read")
+    assert followers * 5 <= asked <= followers * 6 + followers // 2 + (len(pattern) - followers) * 6 // 2
+    assert server.engine.sockets[0].tx_mode == tx_mode
+    server.close()
+
+
 def test_an_answer_announced_too_late_still_gets_the_kernels_stamp() -> None:
     """What is announced is a forecast, about as often too late as too early; the stamp must be taken either way."""
     server = Server("127.0.0.1")
@@ -509,6 +569,30 @@ def test_the_departure_of_answers_is_learned_from_the_kernel(server: Server) -> 
     assert learned[2:] != start[2:]
 
 
+def test_only_lasting_load_is_answered_in_large_calls(server: Server) -> None:
+    """What an interruption spoils grows with the call, so the requests that a pause of the machine has left go in small
+    ones."""
+    (socket_,) = server.engine.sockets[:1]
+    batches: list[tuple[int, bool]] = []
+    with client() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+        def batch(size: int) -> None:
+            for _ in range(size):
+                sock.sendto(REQUEST, ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+            for _ in range(size):
+                sock.recv(2000)
+            batches.append((size, socket_.saturated))
+
+        for _ in range(2):
+            for size in (64,) * 40 + (10,) * 3:
+                batch(size)
+    assert server.counter("batches_full") == 80
+    large = [number for number, (_, saturated) in enumerate(batches) if saturated]
+    assert large == [*range(8, 40), *range(43 + 6, 83)]
+
+
 class Conversation(threading.Thread):
     """Talks to a server on its own while the test's thread serves, fast enough to have the server wait for it alone."""
 
@@ -599,9 +683,10 @@ def test_more_descriptors_than_can_be_waited_for_are_refused(server: Server) -> 
 
 NOGIL = {
     "_udp": ["run_batch", "prepare_batch", "run_turn", "read_control", "refresh_tables", "to_control"],
-    "_sending": ["send_answers", "answer_call", "finish_call", "send_out", "learn_call", "refresh_page"],
+    "_sending": ["send_answers", "without_forecast", "answer_call", "finish_call", "send_out", "refresh_page"],
+    "_forecast": ["forecast_call", "forecast_is_new", "learn", "learn_call", "learn_departure"],
     "_polling": ["serve_until", "stay_on"],
-    "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "restart_ids", "find_payload", "learn_departure"],
+    "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "ask_for_all", "restart_ids", "find_payload"],
     "_packet": ["serve_batch", "serve_prepare", "serve_finish", "parse_packet", "unique_stamp", "smooth_offset"],
 }
 
