@@ -31,8 +31,13 @@ SETTLE_S = 0.02
 Metrics = dict[str, float]
 
 
-class GeneratorLimitError(MeasurementError):
-    """The generator could not offer what was asked for."""
+@dataclass(frozen=True)
+class Peak:
+    """The highest rate (requests/s) that was kept up with. generator_bound: the generator could not offer much more, so
+    the server's own limit may be higher."""
+
+    rate: float
+    generator_bound: bool
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,12 @@ def highest_passing(
     return good
 
 
-def peak(probe: Callable[[float], Cost]) -> float:
-    """The highest offered rate (requests/s) of which less than LOSS_LIMIT is lost. probe: a run at a rate.
+def peak(probe: Callable[[float], Cost]) -> Peak:
+    """The highest offered rate of which less than LOSS_LIMIT is lost. probe: a run at a rate.
 
     A rate fails when PROBE_TRIES runs lost too much; disturbed ones do not count, up to PROBE_DISTURBED of them.
-    GeneratorLimitError when the generator is the slower one; MeasurementError when even the lowest rate is too much.
+    MeasurementError when even the lowest rate is too much.
     """
-
     short_at = HIGHEST_RATE * 2
 
     def passes(rate: float) -> bool:
@@ -140,9 +144,7 @@ def peak(probe: Callable[[float], Cost]) -> float:
     if not highest:
         raise MeasurementError(f"more than {LOSS_LIMIT:.1%} was lost even at {LOWEST_RATE:.0f} requests/s")
     # Where the generator falls short far above, the server was still found out below.
-    if short_at <= highest * (1 + 2 * RESOLUTION):
-        raise GeneratorLimitError(f"the generator cannot offer {short_at:.0f} requests/s")
-    return highest
+    return Peak(highest, generator_bound=short_at <= highest * (1 + 2 * RESOLUTION))
 
 
 def distribution_metrics(result: Result) -> Metrics:

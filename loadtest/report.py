@@ -14,6 +14,7 @@ METRICS = {
     "busy_cpu_us": ("CPU µs/answer, always busy", ".2f"),
     "busy_per_s": ("answers/s, always busy", ",.0f"),
     "peak_per_s": ("highest rate, loss < 0.1 %", ",.0f"),
+    "generator_bound": ("the generator's limit: 1, else 0", ".0f"),
     "overload_offered": ("offered, × own peak", ".2f"),
     "overload_share": ("answered, × own peak", ".3f"),
     "overload_p50_us": ("latency µs p50, overloaded", ",.0f"),

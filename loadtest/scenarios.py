@@ -98,7 +98,7 @@ def busy(bench: Bench) -> Metrics:
     return {"busy_cpu_us": cost.cpu_us, "busy_per_s": cost.result.answered_per_s}
 
 
-def highest_rate(bench: Bench) -> float:
+def highest_rate(bench: Bench) -> measure.Peak:
     def probe(rate: float) -> measure.Cost:
         time.sleep(REST_S)
         return bench.run(duration_s=measure.PROBE_S, rate=rate, poisson=True, timeout_s=PROBE_TIMEOUT_S)
@@ -108,15 +108,18 @@ def highest_rate(bench: Bench) -> float:
 
 def peak(bench: Bench) -> Metrics:
     """The highest rate with hardly any loss."""
-    return {"peak_per_s": highest_rate(bench)}
+    highest = highest_rate(bench)
+    return {"peak_per_s": highest.rate, "generator_bound": float(highest.generator_bound)}
 
 
 def overload(bench: Bench) -> Metrics:
     """What is left of the peak when twice as much is offered, and how old the answers are."""
-    highest = highest_rate(bench)
+    found = highest_rate(bench)
+    highest = found.rate
     cost = measure.quietest(lambda: bench.run(duration_s=OVERLOAD_S, rate=2 * highest))
     return {
         "peak_per_s": highest,
+        "generator_bound": float(found.generator_bound),
         "overload_offered": cost.result.offered_per_s / highest,
         "overload_share": cost.result.answered_per_s / highest,
         "overload_p50_us": cost.result.latency.percentile(50) / 1e3,

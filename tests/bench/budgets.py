@@ -23,7 +23,13 @@ class Budget:
     least: float | None = None
 
     def figure(self, report: ScenarioReport) -> float | None:
-        """What was measured; None when it was not."""
+        """What was measured; None when it was not.
+
+        Where the generator was the limit, our highest rate is at least what was measured, and the ratio with it; the
+        baseline's would be too low a one to compare with.
+        """
+        if self.metric == "peak_per_s" and any(report.values(BASELINE, "generator_bound")):
+            return None
         if self.of == "ratio":
             return report.ratio(self.metric, OURS, BASELINE)
         return report.median(OURS, self.metric)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from loadtest import report
+from loadtest.measure import Metrics
 from loadtest.report import ScenarioReport
 from loadtest.scenarios import QUICK, SCENARIOS
 from tests.bench.budgets import BASELINE, BUDGETS, OURS, Budget
@@ -68,6 +69,18 @@ def test_the_json_holds_every_round() -> None:
 )
 def test_a_budget_is_kept_or_missed(budget: Budget, kept: bool) -> None:
     assert budget.kept(budget.figure(rounds((4, 3)))) is kept
+
+
+@pytest.mark.parametrize(("bound", "figure"), [((0, 0), 1.5), ((0, 1), 1.5), ((1, 0), None), ((1, 1), None)])
+def test_a_highest_rate_is_compared_with_one_that_the_generator_did_not_bound(
+    bound: tuple[int, int], figure: float | None
+) -> None:
+    """A bound on our own only hides how much better we are."""
+    turns: dict[str, list[Metrics]] = {
+        BASELINE: [{"peak_per_s": 100_000, "generator_bound": bound[0]}],
+        OURS: [{"peak_per_s": 150_000, "generator_bound": bound[1]}],
+    }
+    assert Budget("peak", "peak_per_s", "ratio", least=1.5).figure(ScenarioReport("peak", "", turns)) == figure
 
 
 def test_every_budget_is_about_a_scenario_and_a_metric_that_exist() -> None:
