@@ -117,13 +117,12 @@ def overload(bench: Bench) -> Metrics:
 
     The peak is a rate of which one of PROBE_TRIES runs passed, so the best of as many counts here, too.
     """
-    found = highest_rate(bench)
-    highest = found.rate
+    found = peak(bench)
+    highest = found["peak_per_s"]
     costs = [bench.run(duration_s=OVERLOAD_S, rate=2 * highest) for _ in range(measure.PROBE_TRIES)]
     cost = max(costs, key=lambda cost: cost.result.answered_per_s)
     return {
-        "peak_per_s": highest,
-        "generator_bound": float(found.generator_bound),
+        **found,
         "overload_offered": cost.result.offered_per_s / highest,
         "overload_share": cost.result.answered_per_s / highest,
         "overload_p50_us": cost.result.latency.percentile(50) / 1e3,

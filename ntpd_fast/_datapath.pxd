@@ -16,10 +16,10 @@ cdef enum:
     BATCH = 64                  # datagrams a receive call may return
     CHUNK_BUSY = 16             # answers stamped with one reading and sent with one call, where batches are full all the time
     CHUNK = 4                   # ... and otherwise, once the caches are warm
+    CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
     ALL_ASK_FROM = 8            # interleaved answers in a call from which on the socket is told to ask for their stamps
     SATURATED = 8               # full batches from which on they are: more than a pause of some ms leaves behind
     SATURATED_MAX = 16          # of them that are remembered; each batch that is not full halves the number
-    CHUNK_FROM = 4              # answers in such a batch from which on chunks are used; below, each goes alone
     BATCHES_A_TURN = 4          # receive calls before other work gets its turn
     DATA_ROOM = 1216            # a PTP prefix and NTP_PACKET_MAX, rounded up, so that a longer datagram is seen as such
     CONTROL_IN = 192            # a receive stamp and packet info of either family

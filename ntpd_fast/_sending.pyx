@@ -204,10 +204,10 @@ cdef int without_forecast(const socket_state *state, int first, int count) noexc
     return index - first
 
 
-cdef int send_answers(socket_state *state, int count) noexcept nogil:
+cdef int send_in_calls(socket_state *state, int count) noexcept nogil:
     """Send the first `count` prepared answers; the number that was given up because the clock was stepped."""
     cdef int index = 0, size, known, stage = WARM
-    cdef bint good
+    cdef bint large
     if state.full_batches > SATURATED:
         stage = FULL
     elif state.woken:
@@ -219,23 +219,28 @@ cdef int send_answers(socket_state *state, int count) noexcept nogil:
             size = 1
         else:
             size = CHUNK if stage >= 2 else 1 << stage
-        if size > count - index:
-            size = count - index
+        size = min(size, count - index)
         known = without_forecast(state, index, count)
+        large = known > size
+        size = max(size, known)
         if known < size:
             if state.all_ask:
                 ask_for_all(state, False)
         elif known >= ALL_ASK_FROM and state.tx_mode == TX_COUNTER and not state.all_ask:
             ask_for_all(state, True)
-        if known > size:
-            size = known
-            stage = max(stage, WARM)
-            good = answer_call(state, index, size, FULL)
-        else:
-            good = answer_call(state, index, size, stage)
-            if stage < WARM:
-                stage += 1
-        if not good:
+        if not answer_call(state, index, size, FULL if large else stage):
             return count - index
         index += size
+        if large:
+            stage = max(stage, WARM)
+        elif stage < WARM:
+            stage += 1
     return 0
+
+
+cdef int send_answers(socket_state *state, int count) noexcept nogil:
+    """As `send_in_calls`. Others may send from this socket between batches, and their messages must not be counted."""
+    cdef int given_up = send_in_calls(state, count)
+    if state.all_ask:
+        ask_for_all(state, False)
+    return given_up
