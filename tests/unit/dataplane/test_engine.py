@@ -687,7 +687,9 @@ def test_more_descriptors_than_can_be_waited_for_are_refused(server: Server) -> 
 
 NOGIL = {
     "_udp": ["run_batch", "prepare_batch", "run_turn", "read_control", "refresh_tables", "to_control"],
-    "_sending": ["send_answers", "send_in_calls", "without_forecast", "answer_call", "finish_call", "send_out", "refresh_page"],
+    "_sending": [
+        "send_answers", "send_in_calls", "without_forecast", "answer_call", "finish_call", "send_out", "refresh_page"
+    ],
     "_forecast": ["forecast_call", "forecast_is_new", "learn", "learn_call", "learn_departure"],
     "_polling": ["serve_until", "stay_on"],
     "_stamps": ["read_stamps", "use_stamp", "ask_for_stamp", "ask_for_all", "restart_ids", "find_payload"],
