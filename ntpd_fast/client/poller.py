@@ -23,6 +23,7 @@ from ntpd_fast.client.transport import Channel, Encoder, Receiver
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.config.model import Config
 from ntpd_fast.system.messages import Log, Severity
+from ntpd_fast.system.sending import sending_socket
 
 MAX_SOCKETS = 512
 """More requests than this are not on the way at once; the rest count as not sent."""
@@ -102,7 +103,7 @@ class _Channel:
 
     def __init__(self, poller: Poller, holder: _Socket, address: IPAddress, port: int, receiver: Receiver) -> None:
         self._poller = poller
-        self._holder = holder
+        self.holder = holder
         self.address = address
         self.port = port
         self.receiver = receiver
@@ -111,13 +112,57 @@ class _Channel:
 
     def send(self, encode: Encoder) -> Stamp | None:
         """See `transport.Channel`."""
-        data, stamp = self._poller.send(self._holder, (self.address, self.port), encode)
+        data, stamp = self._poller.send(self.holder, (self.address, self.port), encode)
         self.sent = data
         return stamp
 
     def close(self) -> None:
         """See `transport.Channel`."""
-        self._poller.close_channel(self._holder, self)
+        self._poller.close_channel(self.holder, self)
+
+
+class _OwnSockets:
+    """The server's own sockets of one kind, each bound to another address, and the channels that use them."""
+
+    def __init__(self) -> None:
+        self.holders: list[_Socket] = []
+        self._left: list[_Socket] = []
+        """Sockets that are gone while there was no other one for their channels."""
+
+    def serve(self, family: socket.AddressFamily) -> bool:
+        """Whether there is one of this family."""
+        return any(holder.family is family for holder in self.holders)
+
+    def pick(self, address: IPAddress, port: int) -> _Socket | None:
+        """The one from which packets to this server leave."""
+        chosen = sending_socket((holder.sock for holder in self.holders), address, port)
+        return next((holder for holder in self.holders if holder.sock is chosen), None)
+
+    def add(self, holder: _Socket) -> None:
+        """One more; channels for which it is the right one change over."""
+        self.holders.append(holder)
+        self._settle()
+
+    def remove(self, sock: socket.socket) -> _Socket | None:
+        """Take one out and its channels to others; without others they wait for one to be added."""
+        for holder in self.holders:
+            if holder.sock is sock:
+                self.holders.remove(holder)
+                self._left.append(holder)
+                self._settle()
+                return holder
+        return None
+
+    def _settle(self) -> None:
+        """Give every channel the socket that is right for it now, where there is one."""
+        for holder in [*self.holders, *self._left]:
+            for server, channel in list(holder.channels.items()):
+                chosen = self.pick(*server)
+                if chosen is not None and chosen is not holder:
+                    del holder.channels[server]
+                    chosen.channels[server] = channel
+                    channel.holder = chosen
+        self._left = [holder for holder in self._left if holder.channels]
 
 
 class Poller:
@@ -131,8 +176,8 @@ class Poller:
         self._log = log
         self._epoll = select.epoll()
         self._sockets: dict[int, _Socket] = {}
-        self._server_sockets: dict[socket.AddressFamily, _Socket] = {}
-        self._ptp_sockets: dict[socket.AddressFamily, _Socket] = {}
+        self._server_sockets = _OwnSockets()
+        self._ptp_sockets = _OwnSockets()
         self._ptp_sequence = 0
         self._shared: dict[socket.AddressFamily, _Socket] = {}
         self._keep_alive: socket.socket | None = None
@@ -145,43 +190,37 @@ class Poller:
     def close(self) -> None:
         """Close everything but the server's sockets."""
         self._loop.remove_reader(self._epoll.fileno())
-        servers = {id(holder) for holder in [*self._server_sockets.values(), *self._ptp_sockets.values()]}
+        servers = {id(holder) for holder in [*self._server_sockets.holders, *self._ptp_sockets.holders]}
         for holder in list(self._sockets.values()):
             if id(holder) not in servers:
                 holder.sock.close()
         self._sockets.clear()
-        self._server_sockets.clear()
+        self._server_sockets.holders.clear()
+        self._ptp_sockets.holders.clear()
         self._epoll.close()
         if self._keep_alive is not None:
             self._keep_alive.close()
 
     def attach_server_socket(self, sock: socket.socket, *, own: bool = True, ptp: bool = False) -> None:
-        """Send the packets of peers (and of clients with `acquisitionport` = `port`) from this socket.
+        """Send the packets of peers (and of clients with `acquisitionport` = `port`) from this socket; beside others of
+        its family those for which its address is the right one (`sending_socket`).
 
         Only its error queue is read here; what others send to the server comes through `Sources.receive`. Without
         `own` the same process answers clients on it: its options and its error queue are theirs, and what is sent
         from here has the daemon's timestamps. `ptp`: it carries NTP over PTP.
         """
-        sockets = self._ptp_sockets if ptp else self._server_sockets
-        family = socket.AddressFamily(sock.family)
-        holder = sockets.get(family)
-        if holder is None:
-            holder = sockets[family] = _Socket(sock, family, connected=False, ptp=ptp)
-        else:
-            # the associations that use it go on with the new one
-            self._unwatch(holder)
-            holder.sock = sock
+        holder = _Socket(sock, socket.AddressFamily(sock.family), connected=False, ptp=ptp)
+        (self._ptp_sockets if ptp else self._server_sockets).add(holder)
         if own:
             self._enable_stamps(sock)
             self._watch(holder, select.EPOLLPRI)
 
     def detach_server_socket(self, sock: socket.socket) -> None:
-        """The socket is going to be closed, if it has not been replaced already."""
+        """The socket is going to be closed; who used it goes on with another one, as soon as there is one."""
         for sockets in (self._server_sockets, self._ptp_sockets):
-            for family, holder in list(sockets.items()):
-                if holder.sock is sock:
-                    self._unwatch(holder)
-                    del sockets[family]
+            holder = sockets.remove(sock)
+            if holder is not None:
+                self._unwatch(holder)
 
     def set_options(self, options: PollerOptions) -> None:
         """Make sockets this way from now on; a shared one (`acquisitionport`) is closed and made again."""
@@ -199,9 +238,9 @@ class Poller:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         options = self._options
         if options.ptp_port and port == options.ptp_port:
-            holder = self._ptp_sockets.get(family)
-        elif symmetric or (options.acquisition_port == options.server_port and family in self._server_sockets):
-            holder = self._server_sockets.get(family)
+            holder = self._ptp_sockets.pick(address, port)
+        elif symmetric or (options.acquisition_port == options.server_port and self._server_sockets.serve(family)):
+            holder = self._server_sockets.pick(address, port)
         elif options.acquisition_port is not None:
             holder = self._shared_socket(family, options.acquisition_port)
         else:

@@ -14,6 +14,7 @@ from enum import Enum
 from ntpd_fast._record import dataclass
 from ntpd_fast.config.access import Access
 from ntpd_fast.config.kinds import (
+    AddedAddress,
     AddedWord,
     AddedWords,
     Address,
@@ -32,7 +33,14 @@ from ntpd_fast.config.kinds import (
     UnsignedPrefix,
     Word,
 )
-from ntpd_fast.config.model import AuthSelectMode, LeapSecMode, OpenCommand, SourceKind, TrustedCerts
+from ntpd_fast.config.model import (
+    BIND_ADDRESSES_MAX,
+    AuthSelectMode,
+    LeapSecMode,
+    OpenCommand,
+    SourceKind,
+    TrustedCerts,
+)
 from ntpd_fast.config.optioned import DriftFileKind, HwTimestamp, KernelClockKind, Local, Ratelimit, Refclock
 from ntpd_fast.config.options import OTHER_RATELIMIT_OPTIONS, RATELIMIT_OPTIONS, OptionTable
 from ntpd_fast.config.positional import (
@@ -201,8 +209,8 @@ _SERVER = (
          "Answer NTP requests from this address or subnet, or from everywhere."),
     _row("deny", Access(False), "access", IN_PLACE, "1.x",
          "Do not answer NTP requests from this address or subnet, or from anywhere."),
-    _row("bindaddress", Address(), "bindaddress_ipv4 bindaddress_ipv6", IN_PLACE, "1.x",
-         "Answer NTP requests only on this address of the machine."),
+    _row("bindaddress", AddedAddress(BIND_ADDRESSES_MAX), "bindaddress_ipv4 bindaddress_ipv6", IN_PLACE, "1.x",
+         "Answer NTP requests on this address of the machine, and only on such."),
     _row("binddevice", Word("INTERFACE"), "binddevice", RESTART, "4.0",
          "Answer NTP requests only through this network interface."),
     _row("broadcast", BroadcastKind(), "broadcasts", IN_PLACE, "1.x",

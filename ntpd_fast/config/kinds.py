@@ -197,6 +197,29 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedAddress:
+    """One IP address a line; every line counts, up to `most` addresses of each family. Fields: IPv4, IPv6."""
+
+    most: int
+
+    @property
+    def syntax(self) -> str:
+        return "ADDRESS"
+
+    def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
+        check_count(line, 1)
+        address = parse_address(line.words[1])
+        if address is None:
+            raise could_not_parse(line)
+        name = fields[0 if address.version == 4 else 1]
+        if address in draft.get(name):
+            return
+        if len(draft.get(name)) == self.most:
+            raise ConfigError(f"More than {self.most} addresses in {line.words[0]} directives", line.where)
+        draft.add(name, address)
+
+
+@dataclass(frozen=True, slots=True)
 class Mode:
     """One of the names of an enumeration in any case; the last line counts."""
 

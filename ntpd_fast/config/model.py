@@ -27,6 +27,8 @@ POLL_MIN = -7
 POLL_MAX = 24
 SAMPLES_MAX = 64
 MAXSOURCES_MAX = 16
+BIND_ADDRESSES_MAX = 16
+"""Addresses of each family that a server can be bound to: each takes sockets and half a megabyte a worker."""
 MAXUNREACH_DEFAULT = 100_000
 INTERVAL_MAX_S = 2.0**24
 
@@ -552,8 +554,9 @@ class Config:
     # Serving NTP
     access: tuple[AccessRule, ...] = ()
     """allow and deny lines in order; nothing matches: denied."""
-    bindaddress_ipv4: IPv4Address | None = None
-    bindaddress_ipv6: IPv6Address | None = None
+    bindaddress_ipv4: tuple[IPv4Address, ...] = ()
+    """Each once, in the order of the lines; none: every address."""
+    bindaddress_ipv6: tuple[IPv6Address, ...] = ()
     binddevice: str | None = None
     broadcasts: tuple[BroadcastConfig, ...] = ()
     clientloglimit_bytes: int = 524_288

@@ -1,6 +1,6 @@
 """`broadcast`: tell whoever listens on a network the time, without being asked (RFC 5905 mode 5).
 
-One packet an interval and destination, from control's own server socket of the family. Nothing listens: broadcasts of
+One packet an interval and destination, from one of control's own server sockets. Nothing listens: broadcasts of
 others are dropped where they arrive.
 """
 
@@ -18,6 +18,7 @@ from ntpd_fast.clock.served import REFID_SMOOTHED
 from ntpd_fast.config.model import BroadcastConfig
 from ntpd_fast.system.errors import why
 from ntpd_fast.system.messages import Log, Severity
+from ntpd_fast.system.sending import sending_socket
 from ntpd_fast.system.timers import TimerClass, TimerHandle
 
 VERSION = 4
@@ -60,7 +61,7 @@ class Broadcaster:
         reference: Reference,
         log: Log,
     ) -> None:
-        """`sockets`: those there are now, at most one of each family."""
+        """`sockets`: those there are now."""
         self._sockets = sockets
         self._configured: frozenset[BroadcastConfig] = frozenset()
         self._clock = clock
@@ -91,8 +92,7 @@ class Broadcaster:
             del self._timers[broadcast]
             return
         self._arm(broadcast)
-        family = socket.AF_INET if broadcast.address.version == 4 else socket.AF_INET6
-        opened = next((opened for opened in self._sockets() if opened.family == family), None)
+        opened = sending_socket(self._sockets(), broadcast.address, broadcast.port)
         if opened is None:
             self._fail(broadcast, "no server socket to send from")
             return

@@ -157,18 +157,19 @@ def bind_addresses(config: Config, run: RunOptions, allowed: Callable[[int], boo
 def addresses(config: Config, run: RunOptions, port: int, wanted: Callable[[int], bool]) -> tuple[BindAddress, ...]:
     """Where a service listens, in the address families for which it is wanted."""
     return tuple(
-        bind_address(config, version, port)
+        bind
         for version in _FAMILIES
         if run.family in (None, version) and wanted(version)
+        for bind in _binds_of_family(config, version, port)
     )
 
 
-def bind_address(config: Config, version: int, port: int) -> BindAddress:
-    """Where a family (4 or 6) is served. `bindaddress` is one setting for each: binding one leaves the other at any."""
-    address = config.bindaddress_ipv4 if version == 4 else config.bindaddress_ipv6
-    if address is None:
-        return BindAddress.any(_FAMILIES[version], port)
-    return BindAddress(_FAMILIES[version], str(address), port)
+def _binds_of_family(config: Config, version: int, port: int) -> list[BindAddress]:
+    """Where a family (4 or 6) is served: on all addresses of `bindaddress`, else on any, which covers all others."""
+    configured = config.bindaddress_ipv4 if version == 4 else config.bindaddress_ipv6
+    if not configured or any(address.is_unspecified for address in configured):
+        return [BindAddress.any(_FAMILIES[version], port)]
+    return [BindAddress(_FAMILIES[version], str(address), port) for address in configured]
 
 
 def worker_count(config: Config, run: RunOptions, *, cpus: int, serves: bool) -> int:

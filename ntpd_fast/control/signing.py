@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from ntpd_fast.control.associations import Handed
 from ntpd_fast.server.signd import SigndClient, SigndCounters
 from ntpd_fast.system.messages import Log, Severity
+from ntpd_fast.system.sending import socket_bound_to
 
 _IP_PKTINFO = 8
 _LINK_LOCAL_ONLY = 0
@@ -24,7 +25,7 @@ class Signer:
     """
 
     def __init__(self, directory: str | None, sockets: Callable[[], Sequence[socket.socket]], log: Log) -> None:
-        """`directory`: see `follow`; `sockets`: gives those there are now, at most one of each family."""
+        """`directory`: see `follow`; `sockets`: gives those there are now."""
         self._sockets = sockets
         self._log = log
         self._client: SigndClient[Handed] | None = None
@@ -50,8 +51,7 @@ class Signer:
             self._client.submit(handed.key_id.to_bytes(4, "big"), handed.data, handed)
 
     def _deliver(self, handed: Handed, packet: bytes) -> None:
-        family = socket.AF_INET if handed.remote.version == 4 else socket.AF_INET6
-        opened = next((opened for opened in self._sockets() if opened.family == family), None)
+        opened = socket_bound_to(self._sockets(), handed.local, handed.remote.version)
         if opened is None:
             self.counters.unsent += 1
             return

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 from ntpd_fast._record import dataclass
 
-MESSAGE_BYTES = 512
+MESSAGE_BYTES = 4096
+"""Room for the names of all addresses a server can be bound to (BIND_ADDRESSES_MAX of each family, NTP and PTP)."""
 DESCRIPTORS_MAX = 16
 _DESCRIPTORS_ROOM = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.daemon import Daemon, free_port, running
 from tests.interop import chronyd
+from tests.interop.test_unasked_and_signed import BOUND
 from tests.interop.test_upstream import KEYS, field, wait_for
 from tests.processes import wait_until
 
@@ -71,6 +72,20 @@ def test_peers_follow_whoever_has_the_time(options: str, workers: int, leader: s
             "they get good measurements in this mode",
         )
         assert abs(float(field(daemon.chronyc("ntpdata"), "Offset").split()[0])) < 1e-2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_peer_knows_a_server_of_several_addresses_by_the_one_of_its_network(workers: int, tmp_path: Path) -> None:
+    """Here 127.0.0.1, from which this machine sends to itself; the second of the bound ones."""
+    directory = make_files(tmp_path)
+    theirs, ours = free_port(), free_port()
+    our_lines = [f"peer 127.0.0.1 port {theirs} {POLLS}", f"workers {workers}", *BOUND]
+    with (
+        chronyd.running(directory, f"peer 127.0.0.1 port {ours} {POLLS}", port=theirs) as server,
+        running([*our_lines, "local stratum 3"], options=("-n",) if workers else ("-d",), local=False, port=ours),
+    ):
+        wait_until(lambda: their_stratum(server) == 4, "they follow")
+        assert server.command("sources").startswith("=,*,127.0.0.1,3,")
 
 
 def test_a_peer_with_another_key_is_believed_by_neither(tmp_path: Path) -> None:

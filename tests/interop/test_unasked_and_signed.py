@@ -60,14 +60,22 @@ def play_samba(path: Path, seen: list[bytes], ready: threading.Event) -> None:
             connection.sendall(struct.pack(">I", len(body)) + body)
 
 
-@pytest.mark.parametrize(("workers", "asked", "answered"), [(0, 3, 4), (1, 3, 4), (1, 1, 2)])
-def test_a_domain_client_gets_a_signed_answer(workers: int, asked: int, answered: int, tmp_path: Path) -> None:
+BOUND = ["bindaddress 127.0.0.2", "bindaddress 127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "answered", "bound"),
+    [(0, 3, 4, []), (1, 3, 4, []), (1, 1, 2, []), (0, 3, 4, BOUND), (1, 3, 4, BOUND)],
+)
+def test_a_domain_client_gets_a_signed_answer(
+    workers: int, asked: int, answered: int, bound: list[str], tmp_path: Path
+) -> None:
     seen: list[bytes] = []
     ready = threading.Event()
     samba = threading.Thread(target=play_samba, args=(tmp_path, seen, ready))
     samba.start()
     ready.wait(10)
-    lines = [f"ntpsigndsocket {tmp_path}", f"workers {workers}"]
+    lines = [f"ntpsigndsocket {tmp_path}", f"workers {workers}", *bound]
     with running(lines, options=("-n",) if workers else ("-d",)) as daemon:
         request = bytes([3 << 3 | asked, 0, 6, 32]) + bytes(36) + bytes(range(1, 9))
         request += struct.pack("<I", 0x1020304) + bytes(16)

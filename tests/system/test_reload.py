@@ -186,6 +186,40 @@ def test_port_and_address(make_daemon, workers):
     daemon.stop()
 
 
+@WORKERS
+def test_several_addresses(make_daemon, workers):
+    """Each is bound by itself, answers from itself, and comes and goes by itself."""
+    bound = ("bindaddress 127.0.0.2", "bindaddress 127.0.0.3")
+    daemon = make_daemon("local", "allow", f"workers {workers}", *bound).start()
+
+    def served(*expected: int) -> bool:
+        return [last for last in range(1, 5) if ask(f"127.0.0.{last}", daemon.port, 0.3) is not None] == list(expected)
+
+    assert served(2, 3)
+    # NTP of the other family is not concerned
+    assert ask("::1", daemon.port) is not None
+    reload(daemon, ("bindaddress 127.0.0.3", "bindaddress 127.0.0.1\nbindaddress 127.0.0.4\nbindaddress 127.0.0.4"))
+    wait_until(lambda: served(1, 2, 4), "other addresses")
+    reload(daemon, ("bindaddress 127.0.0.2\n", "bindaddress 127.0.0.2\nbindaddress 0.0.0.0\n"))
+    wait_until(lambda: served(1, 2, 3, 4), "all addresses")
+    reload(daemon, ("bindaddress 0.0.0.0\n", ""))
+    wait_until(lambda: served(1, 2, 4), "the addresses again")
+    assert not [line for line in daemon.log_texts() if "Could not" in line]
+    daemon.stop()
+
+
+@WORKERS
+def test_more_than_one_address_of_a_family_that_cannot_be_had(make_daemon, workers):
+    """The others are served, and the log says which one is not."""
+    daemon = make_daemon("local", "allow", f"workers {workers}", "bindaddress 127.0.0.2", "bindaddress 127.0.0.3")
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.2", daemon.port))
+        daemon.start()
+        assert ask("127.0.0.3", daemon.port) is not None
+        assert f"Could not open NTP socket on 127.0.0.2:{daemon.port} : Address already in use" in daemon.errors()
+    daemon.stop()
+
+
 def test_the_end_of_a_reload_is_told_when_all_its_sources_are_there(make_daemon):
     daemon = make_daemon("local", "allow", "workers 1").start()
     many = [f"server 127.9.{number // 250}.{1 + number % 250} offline" for number in range(350)]

@@ -15,6 +15,7 @@ from ntpd_fast.client import kernelstamps
 from ntpd_fast.client.packet import IPAddress
 from ntpd_fast.client.poller import Poller, PollerOptions
 from ntpd_fast.client.stamps import Stamp, StampSource
+from ntpd_fast.client.transport import Channel
 from ntpd_fast.clock.drivers.null import NullDriver
 from ntpd_fast.clock.local import LocalClock
 from ntpd_fast.config.loader import parse_lines
@@ -279,6 +280,44 @@ def test_peers_use_the_servers_socket() -> None:
             channel.close()
             assert own.fileno() >= 0
             bench.poller.detach_server_socket(own)
+
+    run(scenario)
+
+
+def test_a_peer_goes_on_with_another_socket_when_its_own_goes() -> None:
+    """127.0.0.1 is the address that this machine sends from to itself, so the socket bound to it is the right one."""
+
+    async def scenario(bench: Bench) -> None:
+        def sender(channel: Channel) -> tuple[str, int]:
+            channel.send(lambda _: REQUEST)
+            address: tuple[str, int] = bench.server.recvfrom(100)[1]
+            return address
+
+        right, second, third = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3))
+        with right, second, third:
+            for own, address in ((right, "127.0.0.1"), (second, "127.0.0.2"), (third, "127.0.0.3")):
+                own.bind((address, 0))
+            bench.poller.attach_server_socket(second)
+            bench.poller.attach_server_socket(third)
+            channel = bench.poller.open(ADDRESS, bench.port, bench.receiver, symmetric=True)
+            assert channel is not None
+            assert sender(channel) == second.getsockname()
+            await bench.until(lambda: len(bench.receiver.left) == 1)
+            bench.poller.attach_server_socket(right)
+            assert sender(channel) == right.getsockname()
+            await bench.until(lambda: len(bench.receiver.left) == 2)
+            bench.poller.detach_server_socket(right)
+            assert sender(channel) == second.getsockname()
+            bench.poller.detach_server_socket(second)
+            assert sender(channel) == third.getsockname()
+            bench.poller.detach_server_socket(third)
+            third.close()
+            assert channel.send(lambda _: REQUEST) is None
+            assert bench.poller.counters.send_errors == 1
+            bench.poller.attach_server_socket(right)
+            assert sender(channel) == right.getsockname()
+            channel.close()
+            bench.poller.detach_server_socket(right)
 
     run(scenario)
 

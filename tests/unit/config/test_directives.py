@@ -164,9 +164,10 @@ def test_options_are_told_of_every_line_that_takes_them() -> None:
 
 VALUES: list[tuple[list[str], str, Any]] = [
     (["acquisitionport 0"], "acquisitionport", 0),
-    (["bindaddress 192.0.2.1", "bindaddress 2001:db8::1"], "bindaddress_ipv4", V4),
-    (["bindaddress 192.0.2.1", "bindaddress 2001:db8::1"], "bindaddress_ipv6", V6),
-    (["bindaddress 192.0.2.9", "bindaddress 192.0.2.1"], "bindaddress_ipv4", V4),
+    (["bindaddress 192.0.2.1", "bindaddress 2001:db8::1"], "bindaddress_ipv4", (V4,)),
+    (["bindaddress 192.0.2.1", "bindaddress 2001:db8::1"], "bindaddress_ipv6", (V6,)),
+    (["bindaddress 192.0.2.1", "bindaddress ::", "bindaddress 192.0.2.1"], "bindaddress_ipv4", (V4,)),
+    (["bindaddress 192.0.2.9", "bindaddress 192.0.2.1"], "bindaddress_ipv4", (IPv4Address("192.0.2.9"), V4)),
     (["bindacqaddress 2001:db8::1"], "bindacqaddress_ipv6", V6),
     (["bindcmdaddress /run/x", "bindcmdaddress 192.0.2.1"], "bindcmdaddress_path", "/run/x"),
     (["bindcmdaddress /run/x", "bindcmdaddress /"], "bindcmdaddress_path", ""),
@@ -308,6 +309,14 @@ def test_error_of_arguments(text: str, line: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(line)
     assert str(error.value) == f"{text} {line.split()[0]} directive at line 1"
+
+
+def test_number_of_bound_addresses_is_bounded() -> None:
+    lines = [f"bindaddress {network}{last}" for network in ("192.0.2.", "2001:db8::") for last in range(1, 17)]
+    config = parse(*lines, *lines)
+    assert len(config.bindaddress_ipv4) == len(config.bindaddress_ipv6) == 16
+    with pytest.raises(ConfigError, match=r"^More than 16 addresses in bindaddress directives at line 33$"):
+        parse(*lines, "bindaddress 2001:db8::17")
 
 
 def test_bad_name_of_a_log() -> None:

@@ -36,6 +36,16 @@ def test_bound_addresses():
     assert binds("allow", "bindaddress 192.0.2.1", "bindaddress 2001:db8::1") == ["192.0.2.1:123", "[2001:db8::1]:123"]
 
 
+def test_a_family_is_served_on_all_of_its_bound_addresses():
+    lines = ("allow", "bindaddress 192.0.2.1", "bindaddress 2001:db8::1", "bindaddress 192.0.2.2")
+    assert binds(*lines) == ["192.0.2.1:123", "192.0.2.2:123", "[2001:db8::1]:123"]
+    assert binds(*lines, "ptpport 319")[3:] == ["192.0.2.1:319", "192.0.2.2:319", "[2001:db8::1]:319"]
+    assert binds(*lines, "bindaddress 0.0.0.0") == ["0.0.0.0:123", "[2001:db8::1]:123"]
+    nts = make_plan(parse_lines([*lines, "ntsservercert /c", "ntsserverkey /k"]), RUN, cpus=4).nts
+    assert nts is not None
+    assert [str(bind) for bind in nts.binds] == ["192.0.2.1:4460", "192.0.2.2:4460", "[2001:db8::1]:4460"]
+
+
 def test_family_of_the_command_line():
     assert binds("allow", run=RunOptions(family=4)) == ["0.0.0.0:123"]
     assert binds("allow", run=RunOptions(family=6)) == ["[::]:123"]

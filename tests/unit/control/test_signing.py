@@ -85,3 +85,27 @@ def test_what_cannot_be_sent_is_counted(tmp_path):
         servers.close()
 
     asyncio.run(main())
+
+
+def test_an_answer_leaves_from_the_address_that_was_asked(tmp_path):
+    async def main():
+        loop = asyncio.get_running_loop()
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as other,
+            socket.socket(type=socket.SOCK_DGRAM) as asked,
+            socket.socket(type=socket.SOCK_DGRAM) as client,
+        ):
+            other.bind(("127.0.0.2", 0))
+            asked.bind(("127.0.0.1", 0))
+            client.bind(("127.0.0.1", 0))
+            client.setblocking(False)
+            servers = await play_samba(tmp_path / "a", set())
+            signer = Signer(str(tmp_path / "a"), lambda: [other, asked], lambda severity, text: None)
+            signer.sign(to_be_signed(client.getsockname()[1]))
+            async with asyncio.timeout(20):
+                _, sender = await loop.sock_recvfrom(client, 2000)
+            signer.close()
+            servers.close()
+            assert sender == asked.getsockname()
+
+    asyncio.run(main())
