@@ -123,7 +123,8 @@ ctypedef struct socket_state:
     uint8_t data_out[64][1216]
     uint8_t control_in[64][192]
     uint8_t control_out[64][96]
-    uint8_t info_length[64]     # bytes of packet info in control_out
+    uint8_t info_length[64]     # bytes of packet info in control_out, without padding: the kernel takes up to 36 without
+                                # an allocation, and those of IPv6 are 36
     # error queue
     mmsghdr err[64]
     iovec err_data[64]

@@ -32,6 +32,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cmsghdr *CMSG_FIRSTHDR(msghdr *message)
     cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *previous)
     uint8_t *CMSG_DATA(cmsghdr *message)
+    size_t CMSG_ALIGN(size_t length)
     size_t CMSG_LEN(size_t length)
     size_t CMSG_SPACE(size_t length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)

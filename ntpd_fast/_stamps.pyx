@@ -17,7 +17,7 @@ from ntpd_fast._forecast cimport learn_departure
 from ntpd_fast._packet cimport STAMP_KERNEL, map_cook, serve_context, serve_update
 from ntpd_fast._ptp cimport PTP_PREFIX
 from ntpd_fast._region cimport COUNT_ERRQ_OTHER, COUNT_TXTS_READ, COUNT_TXTS_REJECTED, COUNT_TXTS_UNMATCHED
-from ntpd_fast._socket cimport CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, timespec
+from ntpd_fast._socket cimport CMSG_ALIGN, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, timespec
 
 cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
@@ -61,26 +61,28 @@ cdef uint32_t ask_for_stamp(socket_state *state, mmsghdr *message, uint8_t *cont
     `warm`: have the kernel take a stamp earlier on the way as well. Nobody needs it, but what follows the stamp, until
     the message has really left, is the same work on the same memory, and takes less time when it was done just before.
     """
-    cdef cmsghdr *item = <cmsghdr *>(control + used)
+    cdef cmsghdr *item
     cdef uint32_t flags = STAMP_TX_SOFTWARE | STAMP_TX_SCHED if warm else STAMP_TX_SOFTWARE
     cdef uint32_t number = state.next_id
     state.next_id += 1
     if state.all_ask and not warm:
         return number
+    used = <uint32_t>CMSG_ALIGN(used)
+    item = <cmsghdr *>(control + used)
     item.cmsg_len = CMSG_LEN(4)
     item.cmsg_level = SOL_SOCKET
     item.cmsg_type = SO_TIMESTAMPING
     memcpy(CMSG_DATA(item), &flags, 4)
-    used += <uint32_t>CMSG_SPACE(4)
     if state.tx_mode == TX_IDS:
         if state.next_id < FIRST_ID:
             state.next_id = FIRST_ID
+        used += <uint32_t>CMSG_SPACE(4)
         item = <cmsghdr *>(control + used)
         item.cmsg_len = CMSG_LEN(4)
         item.cmsg_level = SOL_SOCKET
         item.cmsg_type = SCM_TS_OPT_ID
         memcpy(CMSG_DATA(item), &number, 4)
-        used += <uint32_t>CMSG_SPACE(4)
+    used += <uint32_t>CMSG_LEN(4)
     message.msg_hdr.msg_control = control
     message.msg_hdr.msg_controllen = used
     return number

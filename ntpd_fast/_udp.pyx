@@ -38,7 +38,7 @@ from ntpd_fast._region cimport (
 )
 from ntpd_fast._sending cimport clock_ns, refresh_page, send_answers
 from ntpd_fast._socket cimport (
-    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, recvmmsg, sockaddr, timespec,
+    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, recvmmsg, sockaddr, timespec,
 )
 from ntpd_fast._stamps cimport read_stamps, restart_ids
 from ntpd_fast._tsmap cimport tsmap_attach, tsmap_repair
@@ -172,7 +172,7 @@ cdef int64_t read_control(socket_state *state, int index, channel_message *route
                 data = CMSG_DATA(out)
                 memset(data, 0, PKTINFO4_SIZE)
                 memcpy(data + 4, CMSG_DATA(item) + 4, 4)
-                state.info_length[index] = <uint8_t>CMSG_SPACE(PKTINFO4_SIZE)
+                state.info_length[index] = <uint8_t>CMSG_LEN(PKTINFO4_SIZE)
             if route != NULL:
                 memcpy(&route.interface, CMSG_DATA(item), 4)
                 memcpy(route.local, CMSG_DATA(item) + 4, 4)
@@ -186,7 +186,7 @@ cdef int64_t read_control(socket_state *state, int index, channel_message *route
                 memcpy(CMSG_DATA(out), data, PKTINFO6_SIZE)
                 if not (data[0] == 0xFE and data[1] & 0xC0 == 0x80):
                     memset(CMSG_DATA(out) + 16, 0, 4)   # only a link-local address needs its interface
-                state.info_length[index] = <uint8_t>CMSG_SPACE(PKTINFO6_SIZE)
+                state.info_length[index] = <uint8_t>CMSG_LEN(PKTINFO6_SIZE)
             if route != NULL:
                 memcpy(route.local, data, 16)
                 memcpy(&route.interface, data + 16, 4)
