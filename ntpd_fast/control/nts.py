@@ -27,6 +27,7 @@ from ntpd_fast.server.ntske_counters import KeCounters
 from ntpd_fast.server.ntske_process import NtsKe, NtsKeOptions, NtsKeParts, raise_descriptor_limit, run_ntske
 from ntpd_fast.server.ntske_sockets import open_ke_sockets
 from ntpd_fast.server.shared import Shared
+from ntpd_fast.server.sockets import BindAddress
 from ntpd_fast.system.errors import FatalError
 from ntpd_fast.system.listen_fds import HandedOver
 from ntpd_fast.system.log import log_function
@@ -43,6 +44,8 @@ class NtsSetup:
     sockets: list[socket.socket]
     certificates: CertificateStore
     processes: int
+    binds: tuple[BindAddress, ...]
+    """Where it listens, or should."""
 
     def follow(self, config: Config) -> None:
         """Take certificates and backlog of another configuration, for processes that are forked from now on.
@@ -81,7 +84,7 @@ def open_nts(config: Config, plan: NtsPlan, handed_over: HandedOver | None = Non
     # while it may still be raised beyond what was given to us; all processes inherit it
     raise_descriptor_limit(config.maxntsconnections, tell)
     sockets = open_ke_sockets(plan.binds, ke_backlog(config, plan.processes), config.binddevice, handed_over)
-    return NtsSetup(sockets, certificates, plan.processes)
+    return NtsSetup(sockets, certificates, plan.processes, plan.binds)
 
 
 def ke_options(config: Config) -> NtsKeOptions:

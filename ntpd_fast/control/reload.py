@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ntpd_fast._record import dataclass, fields, replace
 from ntpd_fast.config import Config, ConfigError
@@ -18,6 +18,7 @@ from ntpd_fast.config.directives import DIRECTIVES, Reload
 from ntpd_fast.config.keyfile import SymmetricKey, read_keyfile
 from ntpd_fast.control.plan import Plan, make_plan, worker_count
 from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.server.sockets import BindAddress
 from ntpd_fast.system.errors import FatalError, to_whom, why
 from ntpd_fast.system.messages import Log, Severity
 
@@ -112,14 +113,14 @@ class Running:
     """What cannot change while the daemon runs, as far as a reload has to know it.
 
     `workers`: now; `workers_max`: for how many there is shared memory (0: one process does everything).
-    `fixed_workers`: each has a socket that the service manager handed over. `serves_nts`: NTS-KE was started.
-    `may_write_in`: whether files may be kept in a directory.
+    `fixed_workers`: each has a socket that the service manager handed over. `ke_binds`: where NTS-KE listens, None
+    where it was not started. `may_write_in`: whether files may be kept in a directory.
     """
 
     workers: int
     workers_max: int
     fixed_workers: bool
-    serves_nts: bool
+    ke_binds: tuple[BindAddress, ...] | None
     may_write_in: Callable[[str], bool]
 
 
@@ -146,14 +147,21 @@ def _directories(config: Config) -> dict[str, str]:
     return {name: directory for name, directory in found.items() if directory is not None}
 
 
+def _addresses(binds: Iterable[BindAddress]) -> set[str]:
+    return {bind.address for bind in binds}
+
+
 def split(running_config: Config, reading: Reading, running: Running, run: RunOptions) -> Change:
     """Tell what can change at once from what cannot."""
     changes = compare(running_config, reading.config)
     kept = set(_RESTART)
     named = list(changes.needing(Reload.RESTART))
-    if (reading.plan.nts is not None) != running.serves_nts and changes.fields & (NTS_SERVER | {"port"}):
+    nts = reading.plan.nts
+    if (nts is None) != (running.ke_binds is None) and changes.fields & (NTS_SERVER | {"port"}):
         kept |= NTS_SERVER
         named.append("ntsservercert and ntsserverkey (to begin or end key exchange)")
+    if nts is not None and running.ke_binds is not None and _addresses(nts.binds) != _addresses(running.ke_binds):
+        named.append("bindaddress (of key exchange)")
     if running_config.mailonchange is None and "mailonchange" in changes.fields:
         # the daemon was started without the right to run a program with rights of its own, as mailers have
         kept.add("mailonchange")

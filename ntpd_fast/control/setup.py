@@ -87,7 +87,7 @@ class Setup:
             self.workers,
             workers_max,
             fixed,
-            self.nts is not None,
+            self.nts.binds if self.nts is not None else None,
             lambda directory: self.sandbox.may_write_in(Kind.CONTROL, directory),
         )
 

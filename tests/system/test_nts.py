@@ -63,6 +63,25 @@ def test_key_exchange_beside_control_without_workers(make_nts_server, authority)
     assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_keys_are_had_on_all_bound_addresses(make_nts_server, authority, workers):
+    """A reload says that key exchange stays on them, while NTP follows."""
+    bound = ("bindaddress 127.0.0.1", "bindaddress 127.0.0.2")
+    daemon = make_nts_server(f"workers {workers}", f"ntsprocesses {workers}", *bound).start()
+    for address in ("127.0.0.1", "127.0.0.2"):
+        assert len(answered(daemon, exchange(authority, daemon, address))) == 1
+    with pytest.raises(ConnectionRefusedError):
+        exchange(authority, daemon, "127.0.0.3")
+    with daemon.config.open("a") as file:
+        file.write("bindaddress 127.0.0.3\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_until(lambda: "Reloaded the configuration" in daemon.log_texts(), "the end of the reload")
+    assert "Changed directives that need a restart : bindaddress (of key exchange)" in daemon.log_texts()
+    assert daemon.ask("127.0.0.3") is not None
+    assert len(answered(daemon, exchange(authority, daemon, "127.0.0.2"))) == 1
+    assert daemon.stop() == 0
+
+
 def test_a_key_exchange_process_that_dies_comes_back(make_nts_server, authority):
     daemon = make_nts_server("workers 1", "ntsprocesses 1").start()
     keys = exchange(authority, daemon)

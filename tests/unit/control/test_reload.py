@@ -1,6 +1,7 @@
 """What of a changed configuration runs at once, and what waits for a restart; what a file out of reach means."""
 
 import os
+import socket
 
 import pytest
 
@@ -8,6 +9,7 @@ from ntpd_fast.config import ConfigError, parse_lines
 from ntpd_fast.control.plan import make_plan
 from ntpd_fast.control.reload import Change, Reader, Reading, Running, load, split, store
 from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.server.sockets import BindAddress
 
 RUN = RunOptions()
 
@@ -17,7 +19,7 @@ def anywhere(directory: str) -> bool:
 
 
 def changed(old: list[str], new: list[str], running: Running | None = None) -> Change:
-    running = running or Running(1, 4, False, False, anywhere)
+    running = running or Running(1, 4, False, None, anywhere)
     config = parse_lines(new)
     return split(parse_lines(old), Reading(config, make_plan(config, RUN, cpus=2), {}), running, RUN)
 
@@ -34,12 +36,12 @@ def test_what_needs_a_restart_keeps_its_value_and_is_named_every_time() -> None:
 @pytest.mark.parametrize(
     ("running", "wanted", "workers", "named"),
     [
-        (Running(1, 4, False, False, anywhere), 3, 3, ()),
-        (Running(3, 4, False, False, anywhere), 1, 1, ()),
-        (Running(1, 4, False, False, anywhere), 9, 4, ("workers (beyond 4)",)),
-        (Running(1, 4, False, False, anywhere), 0, 1, ("workers",)),
-        (Running(0, 0, False, False, anywhere), 2, 0, ("workers",)),
-        (Running(2, 4, True, False, anywhere), 3, 2, ("workers",)),
+        (Running(1, 4, False, None, anywhere), 3, 3, ()),
+        (Running(3, 4, False, None, anywhere), 1, 1, ()),
+        (Running(1, 4, False, None, anywhere), 9, 4, ("workers (beyond 4)",)),
+        (Running(1, 4, False, None, anywhere), 0, 1, ("workers",)),
+        (Running(0, 0, False, None, anywhere), 2, 0, ("workers",)),
+        (Running(2, 4, True, None, anywhere), 3, 2, ("workers",)),
     ],
 )
 def test_number_of_workers(running: Running, wanted: int, workers: int, named: tuple[str, ...]) -> None:
@@ -48,7 +50,7 @@ def test_number_of_workers(running: Running, wanted: int, workers: int, named: t
 
 
 def test_a_client_that_begins_to_serve_is_not_told_of_workers_it_never_asked_for() -> None:
-    change = changed([], ["allow"], Running(0, 0, False, False, anywhere))
+    change = changed([], ["allow"], Running(0, 0, False, None, anywhere))
     assert (change.workers, change.needs_restart) == (0, ())
 
 
@@ -57,14 +59,26 @@ def test_key_exchange_begins_and_ends_with_a_restart_only() -> None:
     change = changed(["allow", "workers 1"], pair)
     assert change.config.ntsservercerts == ()
     assert any("key exchange" in name for name in change.needs_restart)
-    serving = Running(1, 4, False, True, anywhere)
+    anywhere_asked = tuple(BindAddress.any(family, 4460) for family in (socket.AF_INET, socket.AF_INET6))
+    serving = Running(1, 4, False, anywhere_asked, anywhere)
     assert changed(pair, ["allow", "workers 1"], serving).config.ntsservercerts == ("/c",)
     other = changed(pair, ["allow", "workers 1", "ntsservercert /d", "ntsserverkey /k"], serving)
     assert (other.config.ntsservercerts, other.needs_restart) == (("/d",), ())
 
 
+def test_key_exchange_stays_on_its_addresses() -> None:
+    bound = ["allow", "workers 1", "ntsservercert /c", "ntsserverkey /k", "bindaddress 192.0.2.1", "bindaddress ::1"]
+    listening = (BindAddress(socket.AF_INET, "192.0.2.1", 4460), BindAddress(socket.AF_INET6, "::1", 4460))
+    serving = Running(1, 4, False, listening, anywhere)
+    assert changed(bound, [*bound, "makestep 1 3"], serving).needs_restart == ()
+    for _ in range(2):
+        change = changed(bound, [*bound, "bindaddress 192.0.2.2"], serving)
+        assert change.needs_restart == ("bindaddress (of key exchange)",)
+        assert [str(address) for address in change.config.bindaddress_ipv4] == ["192.0.2.1", "192.0.2.2"]
+
+
 def test_files_where_a_closed_in_daemon_may_not_write_need_a_restart() -> None:
-    running = Running(1, 4, False, False, lambda directory: directory == "/good")
+    running = Running(1, 4, False, None, lambda directory: directory == "/good")
     change = changed(["allow", "workers 1"], ["allow", "workers 1", "logdir /good", "dumpdir /bad"], running)
     assert (change.config.logdir, change.config.dumpdir) == ("/good", None)
     assert change.needs_restart == ("dumpdir (outside of what -F leaves)",)
