@@ -435,14 +435,7 @@ class Supervisor:
         if self._ending:
             self._script = None
             return
-        if self._script is None and self._families_script is not None and self._was_ready:
-            self._script, self._waits_for = self._families_script, lambda: True
-            self._families_script = None
-        elif self._script is None and self._reload_wanted and self._was_ready and self._on_reload is not None:
-            self._reload_wanted = False
-            self._reloading = True
-            self._notify.reloading()
-            self._script, self._waits_for = self._on_reload(self), lambda: True
+        self._begin_script()
         while self._script is not None and self._waits_for():
             try:
                 self._waits_for = next(self._script)
@@ -451,6 +444,21 @@ class Supervisor:
                 if self._reloading:
                     self._reloading = False
                     self._notify.ready()
+                # what was asked for meanwhile: nothing else would wake us up for it
+                self._begin_script()
+
+    def _begin_script(self) -> None:
+        """Take up the next script, unless one is on its way."""
+        if self._script is not None or not self._was_ready:
+            return
+        if self._families_script is not None:
+            self._script, self._waits_for = self._families_script, lambda: True
+            self._families_script = None
+        elif self._reload_wanted and self._on_reload is not None:
+            self._reload_wanted = False
+            self._reloading = True
+            self._notify.reloading()
+            self._script, self._waits_for = self._on_reload(self), lambda: True
 
     def start_slot(self, slot: Slot) -> None:
         """Add a slot and start its process."""

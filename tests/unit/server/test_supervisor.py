@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ntpd_fast._record import replace
 from ntpd_fast.server.channel import Channel, Verb
 from ntpd_fast.server.child import Confinement
 from ntpd_fast.server.supervisor import (
@@ -335,7 +336,9 @@ def test_what_opens_sockets_waits_for_a_reload_and_only_the_last_word_counts(wor
 
     world.control(control_until(lambda: world.numbers[2] == 1, script=script))
     world.slot("worker 0", serve(world))
-    assert world.run(on_reload=reload, on_families=families) == EXIT_END
+    # with nothing else to wake up for
+    limits = replace(LIMITS, heartbeat_s=20 * PATIENCE_S)
+    assert world.run(limits, on_reload=reload, on_families=families) == EXIT_END
     assert acted == ["reload", "reloaded", "0 6"]
     # the start and the reload
     assert world.manager.told == ["ready", "ready", "stopping"]
