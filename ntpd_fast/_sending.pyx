@@ -40,7 +40,6 @@ cdef enum:
     NAME6_SIZE = 28
 
 cdef int64_t NS_PER_S = 1000000000LL
-cdef double NTP_UNITS_A_NS = 4.294967296
 
 
 cdef int64_t clock_ns(int clock) noexcept nogil:
@@ -101,8 +100,6 @@ cdef int finish_call(socket_state *state, int first, int count, int stage, int64
             # The first message after a wake-up finds the caches cold. One that is to teach goes as the others do.
             number = ask_for_stamp(state, message, state.control_out[slot], used,
                                    index == 0 and state.woken and index != sample)
-            # The map takes the kernel's stamp only when it is not earlier than what was saved: save the clock's reading.
-            answer.tx_ntp -= <uint64_t>(ahead * NTP_UNITS_A_NS)
             pending = &state.pending[number % PENDING]
             pending.id = number
             pending.rx_ntp = answer.rx_ntp

@@ -22,7 +22,7 @@ from ntpd_fast.server.engine import Engine
 from ntpd_fast.server.shared import ReferencePage, Shared, SharedPlan
 
 SO_TIMESTAMPING = 37
-RX_SOFTWARE, SOFTWARE, OPT_ID = 1 << 3, 1 << 4, 1 << 7
+RX_SOFTWARE, SOFTWARE, OPT_ID, OPT_TSONLY = 1 << 3, 1 << 4, 1 << 7, 1 << 11
 IP_PKTINFO = 8
 REQUEST = bytes([0x23, 0, 6, 32]) + bytes(36) + bytes(range(1, 9))
 NTP_UNIX = 2208988800
@@ -87,6 +87,21 @@ def server() -> Iterator[Server]:
     made = Server("127.0.0.1", "::1")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernel_stamps() -> Iterator[None]:
+    """The kernel begins to stamp some time after the first socket asked for it, and stops with the last: keep one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE)
+        deadline = time.monotonic() + 10
+        stamped = False
+        while not stamped:
+            assert time.monotonic() < deadline, "no kernel receive stamps"
+            sock.sendto(b"?", sock.getsockname())
+            stamped = bool(sock.recvmsg(10, 200)[1])
+        yield
 
 
 def client(address: str = "127.0.0.1") -> socket.socket:
@@ -440,6 +455,35 @@ def test_an_answer_announced_too_late_still_gets_the_kernels_stamp() -> None:
             request = interleaved(sock.recv(2000), nonce)
     assert server.counter("tx_stamps_rejected") == 0
     assert server.counter("ntp_kernel_tx_timestamps") == server.counter("ntp_interleaved_hits") == 2997
+    server.close()
+
+
+@pytest.mark.parametrize("clients", [1, 40])
+def test_a_stamp_that_is_lost_leaves_the_announced_time(clients: int) -> None:
+    """Also where many answers share a call, and the last of them leaves long after the clock was read."""
+    server = Server("127.0.0.1")
+    with client() as sock:
+
+        def together(requests: list[bytes]) -> list[bytes]:
+            for request in requests:
+                sock.sendto(request, ("127.0.0.1", server.ports[0]))
+            server.engine.run_ready()
+            return [sock.recv(2000) for _ in requests]
+
+        for _ in range(40):  # the kernel's stamp of one of them at least is asked for, to learn from
+            answers = together([REQUEST] * clients)
+        # from now on stamps come without a number
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RX_SOFTWARE | SOFTWARE | OPT_TSONLY)
+        # basic still, but the stamps are saved
+        answers = together([interleaved(answer, nonce) for nonce, answer in enumerate(answers, 1)])
+        announced = [stamp_ns(answer, 40) for answer in answers]
+        answers = together([interleaved(answer, nonce) for nonce, answer in enumerate(answers, 1)])
+    assert server.counter("ntp_interleaved_hits") == clients
+    assert server.counter("tx_stamps_unmatched") >= clients
+    # interleaved stamps differ from those announced by what makes each of them unique
+    assert [abs(stamp_ns(answer, 40) - time_ns) < 200 for answer, time_ns in zip(answers, announced, strict=True)] == (
+        [True] * clients
+    )
     server.close()
 
 
