@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 from ntpd_fast._record import dataclass, field
 from ntpd_fast.config.errors import ConfigError
 from ntpd_fast.config.lexer import Line
-from ntpd_fast.config.model import Config, LogKind
+from ntpd_fast.config.model import Config, IPAddress, LogKind
 from ntpd_fast.config.paths import DIRECTORIES_MAX, expand, files_in, is_pattern
 from ntpd_fast.config.resolve import Resolver, parse_address
 from ntpd_fast.config.words import NotANumber, Scanner, real_prefix, strict_int, u32_prefix
@@ -177,19 +177,24 @@ class AddedWords:
         draft.add(fields[0], tuple(line.words[1:]))
 
 
+def _address_of(line: Line, fields: tuple[str, ...]) -> tuple[str, IPAddress] | None:
+    """The address of a line that has no other words, and the field of its family; None when it is no address."""
+    check_count(line, 1)
+    address = parse_address(line.words[1])
+    return None if address is None else (fields[0 if address.version == 4 else 1], address)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """One IP address; the last line of each family counts. Fields: IPv4, IPv6, and a path if allowed."""
 
-    @property
-    def syntax(self) -> str:
-        return "ADDRESS"
+    syntax: ClassVar[str] = "ADDRESS"
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
-        check_count(line, 1)
-        address = parse_address(line.words[1])
-        if address is not None:
-            draft.values[fields[0 if address.version == 4 else 1]] = address
+        found = _address_of(line, fields)
+        if found is not None:
+            name, address = found
+            draft.values[name] = address
         elif len(fields) == 3 and line.words[1].startswith("/"):
             draft.values[fields[2]] = "" if line.words[1] == "/" else line.words[1]
         else:
@@ -201,17 +206,13 @@ class AddedAddress:
     """One IP address a line; every line counts, up to `most` addresses of each family. Fields: IPv4, IPv6."""
 
     most: int
-
-    @property
-    def syntax(self) -> str:
-        return "ADDRESS"
+    syntax: ClassVar[str] = "ADDRESS"
 
     def apply(self, line: Line, draft: Draft, fields: tuple[str, ...]) -> None:
-        check_count(line, 1)
-        address = parse_address(line.words[1])
-        if address is None:
+        found = _address_of(line, fields)
+        if found is None:
             raise could_not_parse(line)
-        name = fields[0 if address.version == 4 else 1]
+        name, address = found
         if address in draft.get(name):
             return
         if len(draft.get(name)) == self.most:

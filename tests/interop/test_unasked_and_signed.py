@@ -12,18 +12,22 @@ import pytest
 from tests.daemon import Daemon, free_port, running
 from tests.processes import wait_until
 
+# the second is the one this machine sends from to itself
+BOUND = ["bindaddress 127.0.0.2", "bindaddress 127.0.0.1"]
+
 
 @pytest.mark.parametrize(
-    ("address", "interval_s", "poll", "workers"), [("127.0.0.1", 1, 0, 0), ("127.0.0.1", 3, 2, 1), ("::1", 1, 0, 1)]
+    ("address", "interval_s", "poll", "workers", "bound"),
+    [("127.0.0.1", 1, 0, 0, []), ("127.0.0.1", 3, 2, 1, []), ("::1", 1, 0, 1, []), ("127.0.0.1", 1, 0, 1, BOUND)],
 )
-def test_a_broadcast_is_heard(address: str, interval_s: int, poll: int, workers: int) -> None:
+def test_a_broadcast_is_heard(address: str, interval_s: int, poll: int, workers: int, bound: list[str]) -> None:
     """Poll is the interval's nearest power of two, as chronyd has it."""
     port = free_port()
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind((address, port))
         listener.settimeout(10)
         options = ("-n",) if workers else ("-d",)
-        lines = [f"broadcast {interval_s} {address} {port}", f"workers {workers}"]
+        lines = [f"broadcast {interval_s} {address} {port}", f"workers {workers}", *bound]
         with running(lines, options=options) as daemon:
             packets = []
             for _ in range(2):
@@ -58,9 +62,6 @@ def play_samba(path: Path, seen: list[bytes], ready: threading.Event) -> None:
             packet_id = struct.unpack_from(">H", request, 12)[0]
             body = struct.pack(">III", 0, 3, packet_id) + answer
             connection.sendall(struct.pack(">I", len(body)) + body)
-
-
-BOUND = ["bindaddress 127.0.0.2", "bindaddress 127.0.0.1"]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_keys_are_had_on_all_bound_addresses(make_nts_server, authority, workers
     os.kill(daemon.pid, signal.SIGHUP)
     wait_until(lambda: "Reloaded the configuration" in daemon.log_texts(), "the end of the reload")
     assert "Changed directives that need a restart : bindaddress (of key exchange)" in daemon.log_texts()
-    assert daemon.ask("127.0.0.3") is not None
+    assert daemon.ask("127.0.0.3")[1] == 7
     assert len(answered(daemon, exchange(authority, daemon, "127.0.0.2"))) == 1
     assert daemon.stop() == 0
 

@@ -6,8 +6,10 @@ import pytest
 
 from ntpd_fast.clock.reference import ReferenceMode
 from ntpd_fast.config import parse_lines
+from ntpd_fast.config.model import BIND_ADDRESSES_MAX
 from ntpd_fast.control.plan import command_socket_plan, make_plan, plan_memory
 from ntpd_fast.control.runoptions import RunOptions
+from ntpd_fast.server.channel import MESSAGE_BYTES, Verb
 
 RUN = RunOptions(command_socket="/run/x.sock")
 SINGLE = RunOptions(single_process=True)
@@ -44,6 +46,14 @@ def test_a_family_is_served_on_all_of_its_bound_addresses():
     nts = make_plan(parse_lines([*lines, "ntsservercert /c", "ntsserverkey /k"]), RUN, cpus=4).nts
     assert nts is not None
     assert [str(bind) for bind in nts.binds] == ["192.0.2.1:4460", "192.0.2.2:4460", "[2001:db8::1]:4460"]
+
+
+def test_the_supervisor_can_name_all_addresses_there_may_be_in_one_message():
+    networks = ("198.51.100.1", "2001:db8:ffff:ffff:ffff:ffff:ffff:ff")
+    addresses = [f"{network}{last}" for network in networks for last in range(10, 26)]
+    names = binds("allow", "port 65534", "ptpport 65535", *(f"bindaddress {address}" for address in addresses))
+    assert len(names) == 4 * BIND_ADDRESSES_MAX
+    assert len(f"{Verb.CONFIGURE.word} {' '.join(names)}") < MESSAGE_BYTES
 
 
 def test_family_of_the_command_line():
